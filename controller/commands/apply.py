@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from argparse import ArgumentParser
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -35,7 +35,15 @@ from controller.jobs import (
     sweep_cohorts,
 )
 from controller.reconcile.planning import MAX_PLAN_BYTES, check_plan, plan_from_json
-from controller.reconcile.values import DesiredState, Plan, Sync, WaveStatus, parse_overrides, require_known
+from controller.reconcile.values import (
+    DesiredState,
+    Plan,
+    Sync,
+    WaveStatus,
+    options_for,
+    parse_overrides,
+    require_known,
+)
 from controller.report.attention import attention_text
 from controller.report.model import FleetReport
 from protocol.messages import ExecutionStatus
@@ -247,15 +255,7 @@ class _Rounds:
         self._last = report if self._has_acted else self._last
         done = "what the rounds before have started goes on" if self._has_acted else "nothing was changed"
         messages = [f"{r.guardrail} ({r.policy or 'fleet'}): {r.message}" for r in plan.refusals]
-        asked = dict.fromkeys(refusal.override for refusal in plan.refusals)
-        raise RefusedError("\n".join([f"refused, {done}", *messages]), " ".join([*self._given_besides(asked), *asked]))
-
-    def _given_besides(self, asked: Iterable[str]) -> list[str]:
-        """Return the overrides of this run that the next one needs too, beside those that the refusals ask for."""
-        larger = {override.partition("=")[0] for override in asked if override.rpartition("=")[2].isdigit()}
-        done = {"--override resume", "--override again"} if self._has_acted else set()
-        given = [f"--override {override}" for override in self._context.arguments.override]
-        return [one for one in given if one not in asked and one.partition("=")[0] not in larger | done]
+        raise RefusedError("\n".join([f"refused, {done}", *messages]), options_for(plan.refusals, self._overrides))
 
     def _follow(self, iot: IotJobs, job_ids: list[str]) -> bool:
         wanted = [job_id for job_id in dict.fromkeys(job_ids) if job_id not in self._settled]

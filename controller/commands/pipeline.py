@@ -23,8 +23,7 @@ from controller.fleet import ActAs, AwsSession, Inventory, NoLookError, last_loo
 from controller.fleet.lock import Patience
 from controller.fleet.progress import Progress
 from controller.reconcile.checks import Governance, assess_fleet
-from controller.reconcile.outlook import Forecaster, with_estimates
-from controller.reconcile.planning import make_plan, part_of
+from controller.reconcile.outlook import Forecaster
 from controller.reconcile.values import (
     NO_OVERRIDES,
     Assessment,
@@ -38,6 +37,7 @@ from controller.reconcile.values import (
 from controller.report.attention import attention_text
 from controller.report.formats import Format
 from controller.report.model import FleetFailure, FleetReport
+from controller.report.planned import drifted
 from controller.report.tally import Tally
 from controller.report.trend import record_of
 from controller.report.words import instant
@@ -253,13 +253,10 @@ def drift_of(
     with observe(context, desired, only=only) as observed:
         state, now = observed.state, observed.now
         forecaster = None if horizon is None else Forecaster(desired, state, now, horizon)
-        plan = make_plan(observed.assess(tally, forecaster=forecaster), desired, state, now)
-        plan = with_estimates(plan, desired, state)
-        if only is not None:
-            state, plan = replace(state, unmanaged=(), unmanaged_count=0), part_of(plan, only.name)
-        report = observed.with_sites(tally.finish(state, expected=plan))
-        if forecaster is not None:
-            report = replace(report, forecast=forecaster.result(plan))
+        assessments = observed.assess(tally, forecaster=forecaster)
+        report = observed.with_sites(drifted(tally, assessments, desired, state, now, only=only))
+        if forecaster is not None and report.expected is not None:
+            report = replace(report, forecast=forecaster.result(report.expected))
         place: str | None = getattr(context.arguments, "history", None)
         if place is not None:
             record = record_of(report, observed.now)

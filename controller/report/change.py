@@ -16,10 +16,13 @@ from controller.reconcile.values import DesiredState, Refusal, Stage, local_text
 from protocol.names import AWS_IOT_AUTHORITY
 
 from . import words
+from .groups import ReasonGroup, by_reason
+from .hitches import UNMET_REMEDY, unmet
 from .model import FleetFailure
 
 TRANSITIONS_SHOWN = 3
 FIELDS_NAMED = 4  # of a document that changed
+NAMES_SHOWN = 8  # of the devices that become blocked
 JOB_EXECUTION_USD = 0.003  # AWS IoT Device Management, each
 PRIVATE_CERTIFICATE_USD = (0.06, 0.75)  # AWS Private CA, each: short-lived mode, general-purpose mode
 
@@ -43,9 +46,22 @@ class FleetChange:
         return tuple(policy for policy in self.comparison.policies if policy.changes or policy.has_effect)
 
     @property
+    def blocked(self) -> list[ReasonGroup]:
+        """The devices that become blocked with the change, so that a person must act, by reason and policy."""
+        return by_reason(self.comparison.blocked)
+
+    @property
+    def needs_person(self) -> bool:
+        """Whether a person must act because of the change, merged or not, beside what a guardrail refuses."""
+        return bool(self.comparison.blocked or self.comparison.missed)
+
+    @property
     def has_news(self) -> bool:
         """Whether there is anything to show of this fleet."""
-        return bool(self.shown or self.comparison.documents or self.refusals or self.cut_off or self.comparison.notices)
+        found = self.comparison
+        return bool(
+            self.shown or found.documents or self.refusals or self.cut_off or found.notices or self.needs_person
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +150,10 @@ def _cut_off(changes: Iterable[FleetChange]) -> list[str]:
 def decisions(changes: Iterable[FleetChange]) -> list[str]:
     """Return what a person must decide later on, or know before; reports show it above all numbers."""
     told = []
+    reasons: Counter[str] = Counter()
     for change in changes:
+        told += unmet(change.comparison.missed)
+        reasons.update({group.reason.value: len(group.devices) for group in change.blocked})
         for policy in change.shown:
             told += [
                 f"asks a person from {words.instant(stage.start)} on ({guardrail}: {policy.policy} starts "
@@ -145,6 +164,9 @@ def decisions(changes: Iterable[FleetChange]) -> list[str]:
                 told.append(f"{policy.policy} does not go on: {policy.obstacle}")
             if policy.reported:
                 told.append(f"{words.count(policy.reported, 'device')} of {policy.policy} only reported, never rotated")
+    if reasons:
+        numbers = ", ".join(f"{reason} {number:,}" for reason, number in sorted(reasons.items()))
+        told.append(f"{_become_blocked(reasons.total())} and {_need(reasons.total())} a person ({numbers})")
     return told
 
 
@@ -165,7 +187,12 @@ def asked_later(change: FleetChange, policy: PolicyComparison) -> list[tuple[Sta
 
 def warnings(change: FleetChange) -> list[str]:
     """Return what a reader must not overlook, a sentence each: it is never folded away."""
-    told = []
+    told = [f"{one.message} → {UNMET_REMEDY}" for one in change.comparison.missed]
+    for group in change.blocked:
+        devices = f"{_become_blocked(len(group.devices))} ({words.listed(group.names, NAMES_SHOWN)})"
+        remedy = f" → {group.finding.remedy}" if group.finding.remedy else ""
+        about = f"{group.policy}, " if group.policy else ""
+        told.append(f"{about}{group.reason.value}: {devices}: {group.finding.message}{remedy}")
     for policy in change.shown:
         told += [
             f"{policy.policy}: asks a reviewer later, from {moment(change, policy, stage.start)} on, by {guardrail}: "
@@ -192,6 +219,14 @@ def warnings(change: FleetChange) -> list[str]:
         known = ", ".join(dict.fromkeys(refusal.guardrail for refusal in change.known))
         told.append(f"without this change, {known} refuses the plan as well: the next reconcile asks a person")
     return told
+
+
+def _become_blocked(devices: int) -> str:
+    return words.count(devices, "device becomes blocked", "devices become blocked")
+
+
+def _need(devices: int) -> str:
+    return "needs" if devices == 1 else "need"
 
 
 def _which(document: DocumentChange) -> str:

@@ -51,6 +51,7 @@ _CUTS_OFF = [
     "Look at who is cut off or brought back, then merge. Nothing happens before that.",
     "Approve the job of the `heal` run that follows the merge: only then it is done.",
 ]
+_DECIDE = "Decide what is to become of what needs a person, in the warning above: nobody rotates it by itself."
 _PRICES = "Prices are list prices of us-east-1, to the order of magnitude."
 
 
@@ -76,6 +77,8 @@ def _icon(comparisons: Comparisons) -> str:
         return "❌"
     if any(change.refusals for change in comparisons.fleets):
         return "⛔"
+    if any(change.needs_person for change in comparisons.fleets):
+        return "🛑"
     return "🔄" if any(change.comparison.makes_rotate for change in comparisons.fleets) else "✅"
 
 
@@ -247,14 +250,18 @@ def _steps(comparisons: Comparisons) -> list[str]:
                 _MERGE_ALL_THE_SAME,
             ]
         )
+    first = [_DECIDE] if any(change.needs_person for change in changes) else []
     if any(change.comparison.makes_rotate for change in changes):
         return [
+            *first,
             "Look at the numbers, then merge. Nothing rotates before that.",
             "The `reconcile` run plans anew and starts the first wave; each next one starts after its soak.",
             "`certfleet status` and the drift report show where the rollout stands.",
         ]
-    is_cut_off = any(change.cut_off for change in changes)
-    return _CUTS_OFF if is_cut_off else ["Merge when you like: no device rotates because of this change."]
+    if any(change.cut_off for change in changes):
+        return [*first, *_CUTS_OFF]
+    when = "that is decided" if first else "you like"
+    return [*first, f"Merge when {when}: no device rotates because of this change."]
 
 
 def _footnote(comparisons: Comparisons) -> str:

@@ -10,15 +10,30 @@ from dataclasses import asdict
 from typing import Any
 
 from controller.reconcile.outlook import FieldChange, Moved, PolicyComparison, RotationSpan
-from controller.reconcile.values import HoldingChange, Refusal, Stage
+from controller.reconcile.values import HoldingChange, IncidentReport, Refusal, Stage
 
 from . import comment, words
 from .as_json import failure_value
-from .change import Comparisons, FleetChange, asked_later, becomes, begins_anew, cost_of, money, moved, sentence, span
+from .change import (
+    NAMES_SHOWN,
+    Comparisons,
+    FleetChange,
+    asked_later,
+    becomes,
+    begins_anew,
+    cost_of,
+    money,
+    moved,
+    sentence,
+    span,
+)
 from .console import Page
 from .formats import FORMAT_VERSION, Format, TextStyle, dump
-from .github import annotation, refused
+from .github import annotation, grouped, refused
+from .groups import ReasonGroup
+from .hitches import UNMET_REMEDY
 from .model import place
+from .text import tell_blocked
 
 
 def _facts(change: FleetChange, policy: PolicyComparison) -> list[str]:
@@ -72,6 +87,7 @@ def _text(comparisons: Comparisons, look: TextStyle) -> str:
         for one in change.not_cut_off:
             page.line((one.what, "bad"), f"  {one.subject}: {one.found}", indent=2)
             page.line((f"→ {one.remedy}", "change"), indent=4)
+        _person_needed(page, change)
         for policy in change.shown:
             _changed(page, policy.policy, "new" if policy.is_new else "", policy.changes)
             for fact in _facts(change, policy):
@@ -92,6 +108,15 @@ def _changed(page: Page, name: str, what: str, fields: Iterable[FieldChange]) ->
     for field in fields:
         values = [field.base, field.head] if what not in {"new", "added"} else [field.head]
         page.line((field.field, "change"), f"  {' → '.join(value or '–' for value in values)}", indent=4)
+
+
+def _person_needed(page: Page, change: FleetChange) -> None:
+    for incident in change.comparison.missed:
+        page.gap()
+        page.line((incident.title, "bad"), indent=2)
+        page.line(incident.message, indent=4)
+        page.line(("→ ", "change"), UNMET_REMEDY, indent=4)
+    tell_blocked(page, change.blocked)
 
 
 def _refusals(page: Page, change: FleetChange) -> None:
@@ -131,6 +156,9 @@ def _fleet_value(change: FleetChange) -> dict[str, Any]:
         "usd": [round(amount, 3) for amount in cost_of(change.desired, change.shown).usd],
         "refusals": [_refusal_value(refusal) for refusal in change.refusals],
         "notices": list(comparison.notices),
+        "needs_person": len(comparison.blocked),
+        "blocked": [_group_value(group) for group in change.blocked],
+        "incidents": [_incident_value(one, is_new=one in comparison.missed) for one in comparison.incidents],
         "refusals_of_base": [_refusal_value(refusal) for refusal in change.known],
         "quarantines": [
             {"kind": one.kind.value, "thing": one.thing, "certificate_id": one.certificate_id, "evidence": one.evidence}
@@ -145,6 +173,31 @@ def _fleet_value(change: FleetChange) -> dict[str, Any]:
             for document in comparison.documents
         ],
         "policies": [_policy_value(policy) for policy in comparison.policies],
+    }
+
+
+def _group_value(group: ReasonGroup) -> dict[str, Any]:
+    return {
+        "policy": group.policy,
+        "reason": group.reason.value,
+        "devices": len(group.devices),
+        "examples": list(group.devices[:NAMES_SHOWN]),
+        "message": group.finding.message,
+        "remedy": group.finding.remedy,
+    }
+
+
+def _incident_value(found: IncidentReport, *, is_new: bool) -> dict[str, Any]:
+    return {
+        "incident": found.incident,
+        "deadline": words.iso(found.deadline),
+        "remaining": found.remaining,
+        "blocked": found.blocked,
+        "accepted": found.accepted,
+        "finish": words.iso(found.finish) if found.finish else None,
+        "needs_person": found.needs_person,
+        "is_missed_by_change": is_new,
+        "message": found.message,
     }
 
 
@@ -221,9 +274,14 @@ def _github(comparisons: Comparisons, _look: TextStyle) -> str:
 def _annotations(change: FleetChange) -> list[str]:
     """Return refusals on the line of their policy or fleet, and newly due devices on the changed field's line."""
     sources = {policy.name: policy.source for policy in change.desired.policies}
-    lines = [refused(refusal, change.desired) for refusal in change.refusals]
+    lines = [refused(refusal, change.desired, refusal.override) for refusal in change.refusals]
     name = change.desired.fleet.name
     lines += [annotation("notice", f"fleet {name}: {notice}") for notice in change.comparison.notices]
+    places = {incident.name: place(incident.source, "spec.deadline") for incident in change.desired.incidents}
+    for found in change.comparison.missed:
+        path, line = places[found.incident]
+        lines.append(annotation("error", f"{found.message} → {UNMET_REMEDY}", path=path, line=line, title=found.title))
+    lines += [grouped(group, change.desired, "error") for group in change.blocked]
     for policy in change.shown:
         if policy.policy not in sources:
             continue

@@ -9,7 +9,8 @@ from controller.reconcile.values import DesiredState, Outcome, Refusal, source_o
 
 from . import words
 from .formats import TextStyle
-from .groups import by_reason
+from .groups import ReasonGroup, by_reason
+from .hitches import command_for
 from .model import FleetReport, Report, place
 from .text import sentence
 
@@ -42,16 +43,17 @@ def render_plan(report: Report, _look: TextStyle) -> str:
     for fleet in report.fleets:
         name = fleet.desired.fleet.name
         lines.append(annotation("notice", f"fleet {name}: {_dated(fleet)}"))
-        lines += [refused(refusal, fleet.desired) for refusal in (fleet.plan.refusals if fleet.plan else ())]
+        refusals = fleet.plan.refusals if fleet.plan else ()
+        lines += [refused(refusal, fleet.desired, command_for(fleet)) for refusal in refusals]
     lines += [annotation("error", f"fleet {failure.fleet}: {failure.message}") for failure in report.failures]
     return "".join(lines)
 
 
-def refused(refusal: Refusal, desired: DesiredState) -> str:
-    """Return a guardrail's refusal on the line of its policy, or of the fleet, with the exact override."""
+def refused(refusal: Refusal, desired: DesiredState, remedy: str) -> str:
+    """Return a guardrail's refusal on the line of its policy, or of the fleet, with the ``remedy`` that lifts it."""
     sources = {policy.name: policy.source for policy in desired.policies}
     path, line = place(sources.get(refusal.policy or "", desired.fleet.source), "")
-    message = f"{refusal.message}. To go on all the same: {refusal.override}"
+    message = f"{refusal.message}. To go on all the same: {remedy}"
     return annotation("error", message, path=path, line=line, title=f"refused by {refusal.guardrail}")
 
 
@@ -65,13 +67,17 @@ def _fleet(fleet: FleetReport) -> list[str]:
     lines += [annotation("notice", f"fleet {name}: {notice}") for notice in fleet.notices]
     for outcome, level in _LEVELS.items():
         for group in by_reason(fleet.of(outcome)):
-            source = source_of(fleet.desired, group.policy, group.finding)
-            path, line = place(source, group.finding.policy_field) if source else (None, 1)
-            devices = words.listed(group.names, _NAMES_SHOWN)
-            text = f"{words.count(len(group.devices), 'device')}: {group.finding.message} ({devices})"
-            told = "notice" if group.is_decided else level
-            lines.append(annotation(told, text, path=path, line=line, title=group.reason.value))
+            lines.append(grouped(group, fleet.desired, "notice" if group.is_decided else level))
     return lines
+
+
+def grouped(group: ReasonGroup, desired: DesiredState, level: str) -> str:
+    """Return one annotation of this level for a group of devices, on the line of the field that they depart from."""
+    source = source_of(desired, group.policy, group.finding)
+    path, line = place(source, group.finding.policy_field) if source else (None, 1)
+    devices = words.listed(group.names, _NAMES_SHOWN)
+    text = f"{words.count(len(group.devices), 'device')}: {group.finding.message} ({devices})"
+    return annotation(level, text, path=path, line=line, title=group.reason.value)
 
 
 def _escape(text: str) -> str:

@@ -5,15 +5,27 @@ All of it is taken from the report's plan, or from the plan that apply would mak
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 
-from controller.reconcile.values import OfflineRisk, Outlook, Plan, WaveReport, WaveStatus, local_text, whole_days
+from controller.reconcile.values import (
+    IncidentReport,
+    OfflineRisk,
+    Outlook,
+    Plan,
+    WaveReport,
+    WaveStatus,
+    local_text,
+    options_for,
+    whole_days,
+)
 
 from . import words
 from .model import FleetReport
 
 NAMES_SHOWN = 5  # devices at risk in one sentence
+UNMET_REMEDY = "unblock what is blocked, or give the rollout higher rates, or windows; list what is lost"
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +54,7 @@ def hitches(report: FleetReport) -> Iterator[Hitch]:
         yield Hitch(
             f"guardrail {refusal.guardrail}, {refusal.policy or 'whole fleet'}",
             refusal.message,
-            f"certfleet apply --wait {refusal.override}",
+            command_for(report),
             f"refusal {refusal.guardrail} {refusal.policy}",
             is_refusal=True,
         )
@@ -52,13 +64,29 @@ def hitches(report: FleetReport) -> Iterator[Hitch]:
             yield Hitch(what, wave.message, wave.remedy, fact)
     for incident in plan.incidents:
         if incident.needs_person:
-            remedy = "unblock what is blocked, or give the rollout higher rates, or windows; list what is lost"
-            what = f"incident {incident.incident}"
-            yield Hitch(what, incident.message, remedy, what)
+            yield Hitch(incident.title, incident.message, UNMET_REMEDY, incident.title)
     rollouts_of = {policy.name: policy.rollout for policy in report.desired.policies}
     for outlook in plan.outlooks:
         if outlook.at_risk:
             yield _offline(outlook, is_first=rollouts_of[outlook.policy].offline_first)
+
+
+def command_for(report: FleetReport) -> str:
+    """Return the one command that all refusals of the report's plan let pass, or what to do instead."""
+    plan = report.next_plan
+    options = options_for(plan.refusals if plan else (), report.overrides)
+    return f"certfleet apply --wait {options}" if options.startswith("--") else options.removeprefix("none: ")
+
+
+def with_remedies(found: Sequence[Hitch]) -> Iterator[tuple[Hitch, str]]:
+    """Yield the hitches with their remedies; of several in a row that are the same, the last hitch alone has it."""
+    for hitch, after in zip_longest(found, found[1:]):
+        yield hitch, "" if after is not None and after.remedy == hitch.remedy else hitch.remedy
+
+
+def unmet(incidents: Iterable[IncidentReport]) -> list[str]:
+    """Return the incidents of these that will not be met unless a person acts, for the headline."""
+    return [f"incident {one.incident} will not be met by itself" for one in incidents if one.needs_person]
 
 
 def _offline(outlook: Outlook, *, is_first: bool) -> Hitch:
@@ -99,7 +127,7 @@ def decisions(report: FleetReport) -> list[str]:
         return []
     told = [f"refused by {name}" for name in dict.fromkeys(refusal.guardrail for refusal in plan.refusals)]
     told += [f"rollout of {wave.policy} {_STOPS.get(wave.status, wave.status)}" for wave in _stopped(plan)]
-    told += [f"incident {one.incident} will not be met by itself" for one in plan.incidents if one.needs_person]
+    told += unmet(plan.incidents)
     for outlook in plan.outlooks:
         told += later(outlook)
     return told

@@ -14,7 +14,7 @@ from controller.reconcile.values import Outcome, Plan
 from . import words
 from .formats import TextStyle
 from .groups import DECIDED_TITLE, TITLES, ReasonGroup, by_reason, size, told_apart
-from .hitches import hitches, rollouts
+from .hitches import command_for, hitches, rollouts, with_remedies
 from .model import FleetFailure, FleetReport, Report
 from .text import all_fleets, demand, sentence, target
 
@@ -96,10 +96,12 @@ def _fleet(report: FleetReport) -> list[str]:
     sections.append(f"Account {fleet.account}, {fleet.region}, commit `{commit}`, seen {when}.\n")
     plan = report.plan
     blocked, decided = told_apart(report.of(Outcome.BLOCKED))
-    if plan is not None:
-        sections += _refusals(plan)
+    sections += _refusals(report)
     held = [h for h in hitches(report) if plan is None or not h.is_refusal]
-    sections += [f"> ⛔ **{plain(h.what)}:** {plain(h.message)}  \n> {code(h.remedy)}\n" for h in held]
+    sections += [
+        f"> ⛔ **{plain(hitch.what)}:** {plain(hitch.message)}" + (f"  \n> {code(remedy)}\n" if remedy else "\n")
+        for hitch, remedy in with_remedies(held)
+    ]
     sections.append(_policies(report))
     sections += _groups(f"{_ICONS[Outcome.BLOCKED]} {TITLES[Outcome.BLOCKED]}", blocked, is_open=True)
     sections += [f"> **Note:** {plain(notice)}\n" for notice in report.notices]
@@ -160,12 +162,13 @@ def _groups(title: str, groups: list[ReasonGroup], *, is_open: bool = False) -> 
     return [folded(f"{title}: {words.count(size(groups), 'device')}", body, is_open=is_open)]
 
 
-def _refusals(plan: Plan) -> list[str]:
-    return [
-        f"> ⛔ **Refused by `{refusal.guardrail}`** ({refusal.policy or 'fleet'}): {plain(refusal.message)}  \n"
-        f"> {code(refusal.override)}\n"
-        for refusal in plan.refusals
+def _refusals(report: FleetReport) -> list[str]:
+    refusals = report.plan.refusals if report.plan is not None else ()
+    told = [
+        f"> ⛔ **Refused by `{refusal.guardrail}`** ({refusal.policy or 'fleet'}): {plain(refusal.message)}"
+        for refusal in refusals
     ]
+    return ["  \n".join([*told, f"> {code(command_for(report))}\n"])] if told else []
 
 
 def _rollouts(report: FleetReport) -> list[str]:

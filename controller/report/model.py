@@ -13,11 +13,13 @@ from typing import TYPE_CHECKING
 
 from controller.errors import ExitCode
 from controller.reconcile.values import (
+    NO_OVERRIDES,
     Assessment,
     DesiredState,
     FleetState,
     Health,
     Outcome,
+    Overrides,
     Plan,
     Policy,
     Reason,
@@ -87,6 +89,7 @@ class FleetReport:
     inventory: InventoryCounts = InventoryCounts()
     plan: Plan | None = None
     expected: Plan | None = None  # the plan that apply would make now, where the report is of none: what holds it up
+    overrides: Overrides = NO_OVERRIDES  # with which the plan was made
     forecast: Forecast | None = None  # where the command was asked for one
     quiet: tuple[tuple[str, str], ...] = ()  # devices without a finding and their policy, where a report names them all
     trend: tuple[TrendRecord, ...] = ()  # of past reports and this one, oldest first

@@ -1,4 +1,4 @@
-"""From assessments to a fleet's report with its plan, or with what a plan that was made before comes to now."""
+"""From assessments to a fleet's report: with its plan, with a plan that was made before, or with none of its own."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from dataclasses import replace
 from datetime import datetime
 
 from controller.reconcile.outlook import with_estimates
-from controller.reconcile.planning import changed_groups, compared, make_plan, settle
-from controller.reconcile.values import Assessment, DesiredState, FleetState, Overrides, Plan
+from controller.reconcile.planning import changed_groups, compared, make_plan, part_of, settle
+from controller.reconcile.values import Assessment, DesiredState, FleetState, Overrides, Plan, Policy
 
 from .model import FleetReport
 from .tally import Tally
@@ -42,10 +42,29 @@ def planned(
         begun=begun,
     )
     if given is None:
-        return tally.finish(state, with_estimates(plan, desired, state)), {}
+        return replace(tally.finish(state, with_estimates(plan, desired, state)), overrides=overrides), {}
     plan = replace(plan, refusals=plan.refusals + changed_groups(given, desired, state, overrides))
     settled = {assessment.device: assessment for assessment in settle(seen.values(), plan)}
-    return tally.finish(state, plan), compared(given, plan, settled)
+    return replace(tally.finish(state, plan), overrides=overrides), compared(given, plan, settled)
+
+
+def drifted(
+    tally: Tally,
+    assessments: Iterator[Assessment],
+    desired: DesiredState,
+    state: FleetState,
+    now: datetime,
+    *,
+    only: Policy | None = None,
+) -> FleetReport:
+    """Report one fleet without a plan of its own, counted by the one that apply would make now.
+
+    With ``only`` a policy, nothing of the fleet as a whole.
+    """
+    plan = with_estimates(make_plan(assessments, desired, state, now), desired, state)
+    if only is not None:
+        state, plan = replace(state, unmanaged=(), unmanaged_count=0), part_of(plan, only.name)
+    return tally.finish(state, expected=plan)
 
 
 def _watched(

@@ -12,7 +12,7 @@ from . import words
 from .console import HEALTH_STYLES, OUTCOME_STYLES, Page, table
 from .formats import TextStyle
 from .groups import DECIDED_TITLE, TITLES, ReasonGroup, by_reason, size, told_apart
-from .hitches import decisions, done_by, hitches, rollouts
+from .hitches import command_for, decisions, done_by, hitches, rollouts, with_remedies
 from .model import FleetFailure, FleetReport, Report
 
 NAMES_SHOWN = 4  # devices named per reason
@@ -58,8 +58,7 @@ def render_plan(report: Report, look: TextStyle) -> str:
         plan = fleet.plan
         _summary(page, fleet)
         _policies(page, fleet)
-        if plan is not None:
-            _refusals(page, plan)
+        _refusals(page, fleet)
         _hitches(page, fleet)
         _blocked(page, fleet)
         if plan is not None:
@@ -165,12 +164,13 @@ def _number(number: int, outcome: Outcome | None) -> Text:
 def _hitches(page: Page, report: FleetReport) -> None:
     """Add what holds up the fleet; the refusals of the report's own plan stand apart."""
     found = [hitch for hitch in hitches(report) if report.plan is None or not hitch.is_refusal]
-    for number, hitch in enumerate(found):
-        if not number:
-            page.heading("Held up", "until a person acts")
+    if found:
+        page.heading("Held up", "until a person acts")
+    for hitch, remedy in with_remedies(found):
         page.line((hitch.what, "bad"), indent=2)
         page.line(hitch.message, indent=4)
-        page.line(("→ ", "change"), hitch.remedy, indent=4)
+        if remedy:
+            page.line(("→ ", "change"), remedy, indent=4)
 
 
 def _rotate(page: Page, report: FleetReport) -> None:
@@ -207,6 +207,11 @@ def _blocked(page: Page, report: FleetReport) -> None:
     groups, _decided = told_apart(report.of(Outcome.BLOCKED))
     if groups:
         page.heading(TITLES[Outcome.BLOCKED], words.count(size(groups), "device"))
+    tell_blocked(page, groups)
+
+
+def tell_blocked(page: Page, groups: Sequence[ReasonGroup]) -> None:
+    """Add groups of blocked devices, each with what is found and what to do."""
     for group in groups:
         page.gap()
         number = f" and {len(group.devices) - 1:,} more" if len(group.devices) > 1 else ""
@@ -307,12 +312,14 @@ def _notices(page: Page, report: FleetReport) -> None:
         page.line(("NOTE  ", "bold"), notice)
 
 
-def _refusals(page: Page, plan: Plan) -> None:
-    for refusal in plan.refusals:
+def _refusals(page: Page, report: FleetReport) -> None:
+    refusals = report.plan.refusals if report.plan is not None else ()
+    for refusal in refusals:
         page.gap()
         page.line(("REFUSED  ", "bold bad"), (refusal.guardrail, "head"), (f"  {refusal.policy or 'fleet'}", "dim"))
         page.line(refusal.message, indent=4)
-        page.line(("→ ", "change"), f"certfleet apply --wait {refusal.override}", indent=4)
+    if refusals:
+        page.line(("→ ", "change"), command_for(report), indent=4)
 
 
 def _next(page: Page, report: FleetReport, plan: Plan) -> None:

@@ -39,6 +39,7 @@ from controller.report.as_json import render_report
 from controller.report.formats import Format, TextStyle
 from controller.report.markdown import render_drift as as_markdown
 from controller.report.model import Report
+from controller.report.planned import drifted
 from controller.report.tally import Tally
 from controller.report.text import render_drift as as_text
 from protocol.algorithms import KeyType
@@ -250,8 +251,8 @@ def test_what_is_said_of_a_device_is_the_same_everywhere_and_what_apply_does(mak
 
     # drift
     tally = Tally(desired, make.now)
-    given = list(tally.assessments(make.assess_all(devices, desired, state)))
-    report = tally.finish(state, expected=plan)
+    given = list(make.assess_all(devices, desired, state))
+    report = drifted(tally, tally.assessments(iter(given)), desired, state, make.now)
     settled = {assessment.device: assessment for assessment in settle(given, plan)}
     told = next(finding for finding in settled[NAME].findings if finding.reason is reason)
     assert settled[NAME] in report.assessments
@@ -300,6 +301,7 @@ def test_what_is_said_of_a_device_is_the_same_everywhere_and_what_apply_does(mak
 
     # the comment: base has no policy at all
     found = compare(lambda: devices, replace(desired, policies=()), desired, state, make.now)
+    assert (NAME in [one.device for one in found.blocked]) is (scene.verdict == PERSON)
     assert found.newly_due == newly + (scene.is_due and scene.verdict is not LEFT_OUT)
 
 

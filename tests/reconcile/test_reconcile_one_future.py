@@ -3,18 +3,34 @@
 from __future__ import annotations
 
 import json
+import re
 from argparse import Namespace
 from datetime import timedelta
 
 import pytest
 
+from controller.commands.drift import RENDERERS as DRIFT
+from controller.commands.plan import RENDERERS as PLAN
 from controller.commands.simulate import RENDERERS, Simulations, chance_of
 from controller.reconcile.outlook import compare, forecast, simulate
 from controller.reconcile.outlook.simulation import Course
 from controller.reconcile.outlook.virtual_fleet import NO_MISHAPS, Life
 from controller.reconcile.planning.tally import order_of
-from controller.reconcile.values import Baseline, Guardrails, Mode, WindowKind, family_of
+from controller.reconcile.values import (
+    NO_OVERRIDES,
+    Baseline,
+    Guardrails,
+    Mode,
+    WindowKind,
+    family_of,
+    parse_overrides,
+)
+from controller.report.change import Comparisons, FleetChange
+from controller.report.comparison import RENDERERS as COMPARISON
 from controller.report.formats import Format, TextStyle
+from controller.report.model import Report
+from controller.report.planned import drifted, planned
+from controller.report.tally import Tally
 
 DAY, HOUR, MINUTE = timedelta(days=1), timedelta(hours=1), timedelta(minutes=1)
 SPAN, EVERY = 20 * DAY, 5 * MINUTE
@@ -372,3 +388,83 @@ def test_a_simulation_says_what_it_adds_by_chance(make, failures, offline, told)
     text = " ".join(RENDERERS[Format.TEXT](found, TextStyle(200)).split())
     assert text.startswith(f"demo 1d from now, {told}")
     assert json.loads(RENDERERS[Format.JSON](found, TextStyle(200)))["chance"] == chance
+
+
+def _planned(make, devices, desired, *, overrides=NO_OVERRIDES):
+    tally = Tally(desired, make.now)
+    assessments = tally.assessments(make.assess_all(devices, desired, make.state()))
+    return planned(tally, assessments, desired, make.state(), make.now, overrides=overrides)[0]
+
+
+def _drifted(make, devices, desired):
+    tally = Tally(desired, make.now)
+    assessments = tally.assessments(make.assess_all(devices, desired, make.state()))
+    return drifted(tally, assessments, desired, make.state(), make.now)
+
+
+NEED_A_PERSON = {
+    "two policies tie": (
+        lambda m: (m.desired(m.policy("line-a")), m.desired(m.policy("line-a"), m.policy("line-b"))),
+        lambda m: [m.device(f"g{n}", groups=("line-a", "line-b")) for n in range(10)],
+        "10 devices become blocked and need a person (PolicyConflict 10)",
+        "give one of them a higher priority",
+    ),
+    "nobody knows the result of a rotation": (
+        lambda m: (m.desired(m.policy("line-b")), m.desired(m.policy(rule=m.rule(key_type=None)))),
+        lambda m: [m.device("odd", age=200 * DAY, key_type="RSA-4096")],
+        "1 device becomes blocked and needs a person (ResultUnknown 1)",
+        "name keyType in the policy",
+    ),
+    "an incident that will not be met": (
+        lambda m: (m.desired(), m.desired(incidents=(m.incident(issued_before=m.now - DAY),))),
+        lambda m: [m.device("two", certificates=[m.certificate(20 * DAY, name=name) for name in "ab"]), m.device()],
+        "incident leak will not be met by itself",
+        "1 device blocked: a person must act, or list what is lost in acceptedLosses",
+    ),
+}
+
+
+@pytest.mark.parametrize(("refs", "devices", "headline", "remedy"), NEED_A_PERSON.values(), ids=NEED_A_PERSON)
+def test_what_a_change_leaves_to_a_person_stands_in_its_headline_as_in_the_plans(make, refs, devices, headline, remedy):
+    (base, head), devices = refs(make), devices(make)
+    found = compare(lambda: devices, base, head, make.state(), make.now)
+    changes = Comparisons("main", (FleetChange(head, found, make.now, found.refusals, found.known),))
+    told = {name: render(changes, TextStyle(400)) for name, render in COMPARISON.items()}
+    comment, text = told[Format.MARKDOWN], " ".join(told[Format.TEXT].split())
+    assert comment.splitlines()[0].startswith(f"## 🛑 demo: {headline}")
+    assert text.startswith(f"demo {headline}")
+    assert remedy in comment.partition("<details>")[0], "it is not folded away"
+    assert "1. Decide what is to become of what needs a person" in comment
+    assert "Merge when you like" not in comment
+    assert remedy in text
+    assert "::error " in told[Format.GITHUB]
+    [fleet] = json.loads(told[Format.JSON])["fleets"]
+    plan, drift = _planned(make, devices, head), _drifted(make, devices, head)
+    assert plan.needs_person == drift.needs_person == fleet["needs_person"] + _planned(make, devices, base).needs_person
+    assert sum(group["devices"] for group in fleet["blocked"]) == fleet["needs_person"]
+    assert [one["message"] for one in fleet["incidents"]] == [one.message for one in plan.plan.incidents]
+
+
+def test_of_a_plan_that_is_refused_twice_every_report_prints_the_one_command_that_passes(make):
+    """Followed to the letter: what the run was given already is needed as well."""
+    policy = _policy(make, waves=("4", "100%"))
+    late = make.incident(issued_before=make.now - DAY, deadline=make.now + 2 * HOUR, ignore_windows=False)
+    desired = make.desired(policy, guardrails=Guardrails(10, 10), incidents=(late,))
+    devices = _devices(make, 20)
+    assert [refusal.guardrail for refusal in make.plan(devices, desired).refusals] == [
+        *["maxChangePercent"] * 2,
+        "deadline",
+    ]
+    given = parse_overrides(["maxChangePercent=20"])
+    plan, again = _planned(make, devices, desired), _planned(make, devices, desired, overrides=given)
+    reports = [(PLAN, name, one) for name in (Format.TEXT, Format.MARKDOWN, Format.GITHUB) for one in (plan, again)]
+    drift = _drifted(make, devices, desired)
+    reports += [(DRIFT, name, drift) for name in (Format.TEXT, Format.MARKDOWN, Format.JSON)]
+    for renderers, name, report in reports:
+        text = renderers[name](Report(make.now, (report,)), TextStyle(400))
+        printed = [options for line in text.splitlines() if (options := re.findall(r"--override ([\w=.]+)", line))]
+        assert printed, name
+        for options in printed:
+            assert not make.plan(devices, desired, overrides=parse_overrides(options)).refusals, (name, options)
+        if name in {Format.TEXT, Format.MARKDOWN}:
+            assert len(printed) == 1, "it is printed once"
