@@ -1,8 +1,8 @@
 """Whole commands, each a process of its own: processor seconds (user + sys, start included) and peak memory.
 
 They answer from an inventory that is filled beforehand (``--no-refresh``), in groups of 10,000 things, a policy for
-each, one device in sixteen to rotate; then what a refresh of the same inventory takes besides, without its registry,
-which is in memory.
+each, one device in sixteen to rotate; then what a refresh of the same inventory takes besides, and three commands with
+their look, each without its registry, which is in memory.
 
     python benchmarks/commands.py [SIZE…] [--only COMMAND] [--times N]
 """
@@ -10,7 +10,9 @@ which is in memory.
 from __future__ import annotations
 
 import argparse
+import gc
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -28,8 +30,10 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "fleet"))
 from fleet_registry import ACCOUNT, REGION, full
 from fleet_shapes import Account, account
 
+from controller.cli import main as main_of_certfleet
 from controller.desired import WorkingTree, load
 from controller.fleet import ActAs, AwsSession, Inventory, refresh
+from controller.fleet.aws import QUOTA_FACTOR_VARIABLE
 from controller.fleet.last_look import keep_look
 from controller.reconcile.values import DesiredState, FleetState
 
@@ -37,6 +41,7 @@ T = TypeVar("T")
 
 NOW = datetime.now(UTC).replace(microsecond=0)
 GROUP = 10_000  # things
+NOT_COUNTED = "not counted: "
 LIFE, OLDEST = timedelta(days=365), 340  # days; thirty before the end it is time
 FLEET = """\
 apiVersion: certfleet/v1
@@ -66,6 +71,8 @@ COMMANDS = {
     "forecast": "--no-refresh",
     "simulate --span 365d": "--no-refresh",
 }
+
+LOOKING = ("drift", "drift --format html", "plan --base HEAD~1")
 
 
 def repository(folder: Path, groups: int) -> DesiredState:
@@ -144,8 +151,8 @@ class Clocked:
                 self.seconds += time.thread_time() - began
 
 
-def refreshed(path: Path, desired: DesiredState, size: int) -> float:
-    """Processor seconds of a look at what has not changed."""
+def registry(size: int) -> Clocked:
+    """What AWS shows of the filled inventory."""
     made = account(size)
     things = made.registry.groups.pop("group-0")
     for number in range(0, size, GROUP):
@@ -153,12 +160,52 @@ def refreshed(path: Path, desired: DesiredState, size: int) -> float:
     for number in range(size):
         identity, created, *_ = certificate(number, size)
         made.registry.certificates[identity]["creationDate"] = created
-    clocked = Clocked(made)
+    gc.freeze()  # or whoever looks for garbage meanwhile goes through the registry too
+    return Clocked(made)
+
+
+def refreshed(path: Path, desired: DesiredState, size: int) -> float:
+    """Processor seconds of a look at what has not changed."""
+    clocked = registry(size)
     session = AwsSession(desired.fleet, ActAs.READER, quota_factor=1e9, new_session=clocked.new_session)
     with Inventory(path) as inventory:
         began = time.process_time()
         refresh(session, inventory, desired, NOW + timedelta(hours=1))
         return time.process_time() - began - clocked.seconds
+
+
+def looking(folder: Path, command: str, path: Path, size: int) -> float:
+    """Processor seconds of one command with its look, start included; as long as the registry works does not count."""
+    copied = path.with_suffix(".looked")
+    shutil.copy(path, copied)
+    arguments = [*command.split(), "--inventory", str(copied)]
+    code = f"import commands; commands.look_and_tell({size}, {arguments!r})"
+    here = f"{Path(__file__).parent}{os.pathsep}{os.environ['PYTHONPATH']}"
+    with tempfile.TemporaryFile() as output:
+        child = subprocess.Popen(
+            [sys.executable, "-c", code],
+            cwd=folder,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            env=os.environ | {"PYTHONPATH": here, QUOTA_FACTOR_VARIABLE: "1e9"},
+        )
+        _, status, usage = os.wait4(child.pid, 0)
+        output.seek(0)
+        lines = output.read().decode().splitlines()
+    if os.waitstatus_to_exitcode(status) or not lines[-1].startswith(NOT_COUNTED):
+        raise SystemExit("\n".join(lines))
+    return usage.ru_utime + usage.ru_stime - float(lines[-1].removeprefix(NOT_COUNTED))
+
+
+def look_and_tell(size: int, arguments: list[str]) -> None:
+    """Run a command against a registry of this process, and print how long that took of it."""
+    began = time.process_time()
+    clocked = registry(size)
+    built = time.process_time() - began
+    AwsSession.__init__.__kwdefaults__["new_session"] = clocked.new_session
+    if main_of_certfleet(arguments) not in {0, 2, 3}:
+        raise SystemExit(1)
+    print(f"\n{NOT_COUNTED}{built + clocked.seconds}")
 
 
 def apart(work: Callable[..., T], *arguments: Any) -> T:
@@ -189,9 +236,12 @@ def main() -> None:
                 seconds, megabytes = min(runs)
                 print(f"| {size:,} | {command} | {seconds:.2f} | {megabytes:.0f} |", flush=True)
             if "refresh".startswith(arguments.only):
-                print(
-                    f"| {size:,} | refresh, in addition | {apart(refreshed, path, desired, size):.2f} | |", flush=True
-                )
+                seconds = min(apart(refreshed, path, desired, size) for _ in range(arguments.times))
+                print(f"| {size:,} | refresh, in addition | {seconds:.2f} | |", flush=True)
+            for command in LOOKING:
+                if f"look: {command}".startswith(arguments.only):
+                    seconds = min(looking(folder, command, path, size) for _ in range(arguments.times))
+                    print(f"| {size:,} | {command}, with its look | {seconds:.2f} | |", flush=True)
 
 
 if __name__ == "__main__":

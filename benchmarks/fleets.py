@@ -56,7 +56,8 @@ def main() -> None:
             print(
                 f"{title}: one fleet alone {alone:.1f} s, {len(took)} side by side {whole:.1f} s "
                 f"({whole / max(took):.2f} of the slowest of them, {whole / alone:.2f} of one alone; {worked:.1f} s of "
-                f"the processor), one after another about {alone * len(took):.0f} s",
+                f"the processor, {worked / whole:.0%} of that time, {worked / len(took) * 1000:.0f} ms a fleet with "
+                f"its registry), one after another about {alone * len(took):.0f} s",
                 flush=True,
             )
 

@@ -14,23 +14,29 @@ Endpoints follow AWS_ENDPOINT_URL… and AWS_CA_BUNDLE as botocore does by itsel
 from __future__ import annotations
 
 import os
+import platform
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from copy import copy
 from enum import Enum
+from functools import cache
 from typing import Any
 
+import botocore
 import botocore.session
 from botocore import xform_name
 from botocore.config import Config
 from botocore.credentials import AssumeRoleCredentialFetcher, CredentialResolver, DeferredRefreshableCredentials
-from botocore.loaders import Loader
+from botocore.handlers import BUILTIN_HANDLERS
+from botocore.hooks import HierarchicalEmitter
 
 from controller.errors import FleetError
 from controller.fleet.aws_answers import MEMBERS, hold_to_shape
 from controller.fleet.aws_errors import FAILURES, AwsCallError, endless, explain
+from controller.fleet.aws_models import Models
 from controller.fleet.quotas import RateLimits
 from controller.present import require_sandbox
 from controller.reconcile.values import Fleet
@@ -61,13 +67,28 @@ _READING = (
 )  # how AWS' names of calls that change nothing begin
 
 
-_MODELS = Loader()  # of all sessions: reading AWS's models takes longer than most calls
+MODELS = Models()  # of all sessions: reading AWS's models takes longer than most calls
+_USER_AGENT = f"certfleet Botocore/{botocore.__version__} Python/{platform.python_version()}"
+
+
+@cache
+def _hooks() -> HierarchicalEmitter:
+    """Return the hooks that botocore itself sets in every session, but those that write documentation.
+
+    To set them takes longer than to copy them.
+    """
+    hooks = HierarchicalEmitter()
+    botocore.session.Session(event_hooks=hooks)
+    for event, handler, *_ in BUILTIN_HANDLERS:
+        if event.startswith("docs."):
+            hooks.unregister(event, handler)
+    return hooks
 
 
 def new_session() -> Any:
-    """Return a botocore session; all share the models of services, which take longer to read than most calls."""
-    made = botocore.session.Session()
-    made.register_component("data_loader", _MODELS)
+    """Return a botocore session; all share the models of services, and nothing that one fleet could feel of another."""
+    made = botocore.session.Session(event_hooks=copy(_hooks()), include_builtin_handlers=False)
+    made.register_component("data_loader", MODELS)
     return made
 
 
@@ -121,7 +142,7 @@ class AwsSession:
             retries={"mode": "adaptive", "total_max_attempts": attempts},
             connect_timeout=connect_timeout,
             read_timeout=read_timeout,
-            user_agent_extra="certfleet",
+            user_agent=_USER_AGENT,  # botocore's own is put together anew for each call
             max_pool_connections=32,
         )
         # STS is called first: where the network is down, that should not take a minute to say.

@@ -297,6 +297,8 @@ def _problem(value: Any, shape: Any, members: Mapping[str, Any], where: str) -> 
     if expected is not None and not isinstance(value, expected):
         return f"has {type(value).__name__} at {where or 'its top'}, expected {kind}"
     if kind in {"list", "map"}:
+        if kind == "list" and not members and set(map(type, value)) <= {_PYTHON.get(shape.member.type_name)}:
+            return None  # texts, mostly: all of them at a glance
         each, of = (value, shape.member) if kind == "list" else (value.values(), shape.value)
         return next(filter(None, (_problem(entry, of, members, f"{where}[]") for entry in each)), None)
     for name, (is_required, inner) in members.items():

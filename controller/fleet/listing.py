@@ -163,9 +163,10 @@ class Lister:
             return self._session.page("ListThingsInThingGroup", token, seen, thingGroupName=group, recursive=True)
 
         def keep(connection: sqlite3.Connection, answer: dict[str, Any]) -> int:
-            rows = [(thing, group) for thing in answer["things"]]
-            connection.executemany("INSERT OR IGNORE INTO member_listing VALUES (?, ?)", rows)
-            return len(rows)
+            things = answer["things"]
+            query = "INSERT OR IGNORE INTO member_listing SELECT value, ? FROM json_each(?)"
+            connection.execute(query, (group, json.dumps(things)))
+            return len(things)
 
         return _Listing(f"{_GROUP}{group}", fetch, keep)
 
@@ -244,9 +245,7 @@ def _forget(connection: sqlite3.Connection, name: str) -> None:
 def adopt(connection: sqlite3.Connection, now: datetime, new_since: float, governed: Iterable[str]) -> Listed:
     """Make the complete listings the inventory's view; mark what is ``new_since`` or governed and must be read."""
     whole = {name for (name,) in connection.execute("SELECT name FROM listings WHERE is_complete AND token IS NULL")}
-    connection.execute(_DROP_GROUPS, (json.dumps(sorted(governed)),))
-    for statement in _ADOPT_MEMBERS:
-        connection.execute(statement)
+    _adopt_members(connection, governed)
     listed = Listed(dict(connection.execute(_NEW, (new_since,)).fetchall()), {})
     if _CERTIFICATES in whole:
         for thing, *held in connection.execute(_LOST):
@@ -270,6 +269,16 @@ def adopt(connection: sqlite3.Connection, now: datetime, new_since: float, gover
     return listed
 
 
+def _adopt_members(connection: sqlite3.Connection, governed: Iterable[str]) -> None:
+    gone = connection.execute(_DROP_GROUPS, (json.dumps(sorted(governed)),)).rowcount
+    gone += connection.execute(_DROP_MEMBERS).rowcount
+    if connection.execute(_ADD_MEMBERS).rowcount:
+        connection.execute("INSERT OR IGNORE INTO things (name) SELECT DISTINCT thing FROM members")
+    if gone:
+        connection.execute("DELETE FROM things WHERE name NOT IN (SELECT thing FROM members)")
+    connection.execute("DELETE FROM member_listing")
+
+
 def forget_strangers(connection: sqlite3.Connection, now: datetime) -> None:
     """Forget each certificate that no governed thing holds, unless it is so young that one may still get it."""
     connection.execute(
@@ -281,14 +290,11 @@ def forget_strangers(connection: sqlite3.Connection, now: datetime) -> None:
 
 
 _DROP_GROUPS = "DELETE FROM members WHERE group_name NOT IN (SELECT value FROM json_each(?))"
-_ADOPT_MEMBERS = (
-    """DELETE FROM members WHERE 'group:' || group_name IN (SELECT name FROM listings) AND NOT EXISTS (
-       SELECT 1 FROM member_listing l WHERE l.thing = members.thing AND l.group_name = members.group_name)""",
-    "INSERT OR IGNORE INTO members SELECT thing, group_name FROM member_listing",
-    "DELETE FROM things WHERE name NOT IN (SELECT thing FROM members)",
-    "INSERT OR IGNORE INTO things (name) SELECT DISTINCT thing FROM members",
-    "DELETE FROM member_listing",
-)
+_DROP_MEMBERS = """
+DELETE FROM members WHERE 'group:' || group_name IN (SELECT name FROM listings) AND NOT EXISTS (
+SELECT 1 FROM member_listing l WHERE l.thing = members.thing AND l.group_name = members.group_name)
+"""
+_ADD_MEMBERS = "INSERT OR IGNORE INTO members SELECT thing, group_name FROM member_listing"
 _NEW = "SELECT id, created_at FROM certificate_listing WHERE created_at >= ? AND status = 'ACTIVE'"
 _LOST = """
 SELECT thing, certificate_id, type FROM attachments WHERE certificate_id NOT IN (SELECT id FROM certificate_listing)
@@ -304,8 +310,8 @@ _ADOPT_ABSENT = (
 _ADOPT_STATUSES = (
     # Whoever changes a certificate's status often puts another one in its place.
     """UPDATE things SET must_read = 1 WHERE name IN (
-           SELECT a.thing FROM certificate_listing l JOIN certificates c ON c.id = l.id
-           JOIN attachments a ON a.certificate_id = c.id WHERE c.status IS NOT l.status)""",
+           SELECT a.thing FROM certificate_listing l CROSS JOIN certificates c ON c.id = l.id
+           JOIN attachments a ON a.certificate_id = c.id WHERE c.status IS NOT l.status)""",  # what was listed first
     """UPDATE certificates SET status = l.status, created_at = l.created_at FROM certificate_listing l
        WHERE l.id = certificates.id
        AND (certificates.status, certificates.created_at) IS NOT (l.status, l.created_at)""",

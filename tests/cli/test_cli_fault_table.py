@@ -19,10 +19,8 @@ from types import SimpleNamespace
 from typing import Any
 from uuid import uuid4
 
-import botocore.session
 import pytest
 import shared_fault_proxy as faulty
-from botocore.loaders import Loader
 from shared_fault_proxy import FaultProxy, error, first, is_listing
 from shared_plant import Plant
 
@@ -59,22 +57,11 @@ THING = {"coreDeviceThingName": "a-1", "topologyFilter": "ALL", "maxResults": 10
 DOCUMENT = json.dumps({"operation": "ROTATE_CERTIFICATE"})
 
 
-LOADER = Loader()  # shared: reading botocore's models takes longer than all the calls
-
-
-def new_session() -> Any:
-    made = botocore.session.Session()
-    made.register_component("data_loader", LOADER)
-    return made
-
-
 class Session:
     """One session, and what is built on it."""
 
     def __init__(self, fleet: Fleet = FLEET, **settings: Any) -> None:
-        self.aws = AwsSession(
-            fleet, ActAs.WRITER, quota_factor=1e6, sleep=lambda _: None, new_session=new_session, **settings
-        )
+        self.aws = AwsSession(fleet, ActAs.WRITER, quota_factor=1e6, sleep=lambda _: None, **settings)
         self.aws.verify()
         self.iot = IotJobs(self.aws, workers=1)
         self.registry = HealingRegistry(self.aws, "watches", lambda _: None)

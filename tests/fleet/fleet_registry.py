@@ -17,13 +17,13 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
-import botocore.session
 from botocore.awsrequest import AWSResponse
-from botocore.loaders import Loader
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
+
+from controller.fleet.aws import new_session
 
 ACCOUNT = "123456789012"
 REGION = "eu-west-1"
@@ -32,7 +32,6 @@ AWS_IOT_ISSUER = "Amazon Web Services O=Amazon.com Inc. L=Seattle ST=Washington 
 STOCK_TEMPLATE = {"document": '{"operation":"ROTATE_CERTIFICATE"}', "description": "by the public solution"}
 
 _DER = serialization.Encoding.DER
-LOADER = Loader()  # shared: reading botocore's models takes longer than a test
 
 
 def full(short: str) -> str:
@@ -217,8 +216,7 @@ class Registry:
 
     def new_session(self) -> Any:
         """A botocore session whose clients speak to this registry."""
-        session = botocore.session.Session()
-        session.register_component("data_loader", LOADER)
+        session = new_session()
         session.register("before-send", self._serve)
         return session
 
@@ -483,9 +481,7 @@ def _parameters(service: str, operation: str, request: Any) -> dict[str, Any]:
         return {"body": body if isinstance(body, bytes) else str(body).encode()}
     if operation not in _ROUTES:
         if not _MODEL:
-            session = botocore.session.Session()
-            session.register_component("data_loader", LOADER)
-            _MODEL.append(session.get_service_model("iot"))
+            _MODEL.append(new_session().get_service_model("iot"))
         model = _MODEL[0].operation_model(operation)
         path = re.sub(r"\{(\w+)\}", r"(?P<\1>[^/]+)", model.http["requestUri"])
         headers = {

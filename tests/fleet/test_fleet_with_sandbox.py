@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+from contextlib import closing
 from datetime import timedelta
 
+import boto3
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
@@ -34,10 +36,17 @@ def cloud(tmp_path, now, monkeypatch):
 @pytest.fixture
 def session(cloud, make_desired) -> AwsSession:
     fleet = make_desired("plant").fleet
-    return AwsSession(fleet, ActAs.WRITER, quota_factor=1000, attempts=2)  # it makes the job template, too
+    return AwsSession(fleet, ActAs.READER, quota_factor=1000, attempts=2)
 
 
-def test_a_fleet_with_every_kind_of_device_is_read_as_it_is(cloud, session, make_desired, tmp_path, now):
+@pytest.fixture
+def iot(cloud):
+    """A client of somebody else, who may do what certfleet never does."""
+    with closing(boto3.client("iot", region_name=REGION)) as client:
+        yield client
+
+
+def test_a_fleet_with_every_kind_of_device_is_read_as_it_is(cloud, session, iot, make_desired, tmp_path, now):
     seed = cloud.seed
     seed.group("plant")
     seed.group("line-a", parent="plant")
@@ -56,7 +65,6 @@ def test_a_fleet_with_every_kind_of_device_is_read_as_it_is(cloud, session, make
     seed.attach("shared", rubbish, exclusive=False)
     seed.thing("stray")
     seed.attach("stray", rubbish, exclusive=False)
-    iot = session.client("iot")
     document = json.dumps({"operation": "ROTATE_CERTIFICATE"})
     iot.create_job_template(
         jobTemplateId="AWSLabsCertificateRotator", document=document, description="the stock backend's"
@@ -92,29 +100,26 @@ def test_a_fleet_with_every_kind_of_device_is_read_as_it_is(cloud, session, make
     assert current_certificates(session, "stranger") is None
 
 
-def test_group_and_authority_that_do_not_exist_are_named(cloud, session, make_desired, tmp_path, now):
+def test_group_and_authority_that_do_not_exist_are_named(cloud, session, iot, make_desired, tmp_path, now):
     with Inventory(tmp_path / "inventory.sqlite") as inventory:
         with pytest.raises(FleetError, match=r"policies\.yaml:7: policy 'p-plant' governs thing group 'plant'"):
             refresh(session, inventory, make_desired("plant"), now)
         cloud.seed.group("plant")
         with pytest.raises(FleetError, match="no job template"):
             refresh(session, inventory, make_desired("plant"), now)
-        session.client("iot").create_job_template(
-            jobTemplateId="AWSLabsCertificateRotator", document="{}", description="certfleet"
-        )
+        iot.create_job_template(jobTemplateId="AWSLabsCertificateRotator", document="{}", description="certfleet")
         with pytest.raises(FleetError, match="CA certificate of authority 'plant-ca'"):
             refresh(session, inventory, make_desired("plant", private={"plant-ca": CA}), now)
         assert refresh(session, inventory, make_desired("plant"), now).group_sizes == {"plant": 0}
 
 
 def test_a_device_that_comes_and_goes_at_the_endpoint_is_expected_by_its_own_absences(
-    cloud, session, make_desired, tmp_path, now
+    cloud, session, iot, make_desired, tmp_path, now
 ):
     cloud.seed.group("line-a")
     cloud.seed.thing("boat", ["line-a"])
     held = cloud.seed.certificate(KEY, not_before=now - timedelta(days=300), not_after=now + timedelta(days=30))
     cloud.seed.attach("boat", held.certificate_id)
-    iot = session.client("iot")
     document = json.dumps({"operation": "ROTATE_CERTIFICATE"})
     arn = f"arn:aws:iot:{REGION}:{ACCOUNT}:thing/boat"
     iot.create_job_template(jobTemplateId="AWSLabsCertificateRotator", document=document, description="stock")
