@@ -17,7 +17,7 @@ from protocol.job_document import JobDocument, parse_job_document
 from protocol.messages import ExecutionStatus
 
 if TYPE_CHECKING:
-    from collections.abc import Container, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Container, Iterable, Iterator, Mapping
     from datetime import datetime
 
     from controller.reconcile.values import Certificate, DeviceExecution, RotationJob
@@ -209,23 +209,24 @@ def is_other_than(asked: JobDocument, found: Certificate) -> bool:
 
 def successes_of(jobs: Iterable[RotationJob]) -> dict[str, DeviceExecution]:
     """Return the latest successful execution of each device, in whatever rotation job."""
-    latest: dict[str, DeviceExecution] = {}
-    for job in jobs:
-        for name, execution in job.executions.items():
-            if execution.status is ExecutionStatus.SUCCEEDED:
-                before = latest.get(name)
-                if before is None or before.last_updated_at < execution.last_updated_at:
-                    latest[name] = execution
-    return latest
+    return _latest_of(jobs, lambda execution: execution.status is ExecutionStatus.SUCCEEDED)
 
 
 def broken_off_of(jobs: Iterable[RotationJob]) -> dict[str, DeviceExecution]:
     """Return the latest execution of each device that had begun when it was taken back, in whatever rotation job."""
+    return _latest_of(jobs, _was_broken_off)
+
+
+def _was_broken_off(execution: DeviceExecution) -> bool:
+    is_taken_back = execution.status is ExecutionStatus.CANCELED or execution.status is ExecutionStatus.REMOVED
+    return is_taken_back and (execution.started_at is not None or execution.first_queued_at is not None)
+
+
+def _latest_of(jobs: Iterable[RotationJob], is_meant: Callable[[DeviceExecution], bool]) -> dict[str, DeviceExecution]:
     latest: dict[str, DeviceExecution] = {}
     for job in jobs:
         for name, execution in job.executions.items():
-            is_taken_back = execution.status is ExecutionStatus.CANCELED or execution.status is ExecutionStatus.REMOVED
-            if is_taken_back and (execution.started_at is not None or execution.first_queued_at is not None):
+            if is_meant(execution):
                 before = latest.get(name)
                 if before is None or before.last_updated_at < execution.last_updated_at:
                     latest[name] = execution
