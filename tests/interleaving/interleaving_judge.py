@@ -74,6 +74,7 @@ class Judge:
         self._memory: dict[tuple[str, str], Memory] = defaultdict(Memory)
         self._rule: dict[str, str] = {}  # the rule of each policy that was applied last
         self._rollouts: dict[str, Rollout] = {}  # by policy
+        self._taken_over: dict[str, tuple[str, Rollout]] = {}  # by policy: by which one, and the rollout that it ended
         self._made: list[tuple[str, frozenset[str]]] = []  # of each job that asks devices: policy, and whom it asks
         self._was_in_vain = False  # any rotation ever, or one that brought what was not asked for
         self._latest = -1  # the newest commit that was applied
@@ -347,7 +348,12 @@ class Judge:
         rollout, groups = self._rollouts.get(policy), self.world.plant.groups
         for other, devices in self._made[rollout.last :] if rollout is not None else ():
             if other not in documents.policies and any(groups.get(name) == spec["thingGroup"] for name in devices):
-                self._rollouts.pop(policy, None)
+                self._taken_over[policy] = other, self._rollouts.pop(policy, rollout)
+        other, before = self._taken_over.get(policy, ("", None))
+        rollout = self._rollouts.get(policy)
+        if before is not None and rollout is not None and other in documents.policies and before.rule == rollout.rule:
+            rollout.has_shown_itself |= before.has_shown_itself  # that policy is there again: nothing was taken over
+            rollout.reached |= before.reached
 
     def _first_wave(self, policy: str, spec: dict[str, Any], documents: Documents, devices: list[str]) -> None:
         rule = _rule_text(documents, spec)
