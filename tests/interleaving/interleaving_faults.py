@@ -11,6 +11,7 @@ from functools import partial
 from typing import Any
 
 import pytest
+from interleaving_aws import Turns
 from interleaving_moves import (
     Step,
     a_commit_is_reverted,
@@ -30,11 +31,13 @@ from interleaving_moves import (
     edited_plan_is_applied,
     hours_pass,
     kept_plan_is_applied,
+    minutes_pass,
     others_make_many_jobs,
     the_arn_in_git_changes,
     the_backend_is_mended,
     the_key_type_changes,
     the_policy_is_renamed,
+    the_waves_change,
     two_runs_at_once,
     weeks_pass,
     what_the_preview_of_the_change_told_happens,
@@ -66,10 +69,11 @@ import controller.reconcile.rollout.waves
 import controller.reconcile.schedule.dates
 import controller.reconcile.schedule.windows
 import controller.reconcile.values.job_ids
+from controller.jobs.iot_jobs import IotJobs
 from controller.jobs.ledger import Ledger
 from controller.reconcile.checks import Governance
 from controller.reconcile.outlook.moved import Queue
-from controller.reconcile.rollout import Standing, open_executions
+from controller.reconcile.rollout import RolloutHistory, Standing, open_executions
 from controller.reconcile.values import LOOK_BACK, DeviceExecution, parse_job_id
 from controller.reconcile.values.job_ids import policy_in
 from protocol.messages import ExecutionStatus
@@ -77,6 +81,7 @@ from protocol.messages import ExecutionStatus
 PLAN_OBSERVED = controller.commands.plan.plan_observed
 ADMITTED = controller.reconcile.planning.admission.why_left_out
 BROUGHT = DeviceExecution.brought
+IN_FLIGHT = IotJobs.in_flight
 READ_ROLLOUT = controller.reconcile.rollout.history.read_rollout
 REFRESH = sys.modules["controller.fleet.refresh"]  # the package has a function of that name
 ISSUERS_OF = REFRESH.issuers_of
@@ -131,6 +136,37 @@ def of_git_alone(session, inventory, desired):
 
 def resumed_for_one_run(self, policy):
     return self.now if policy in self.overrides.resume else None
+
+
+def without_later_waves(policy, family, jobs, now, *, last=None, **more):
+    """Waves beyond the policy's last one are of a longer list, and nobody looks at them."""
+    found = READ_ROLLOUT(policy, family, jobs, now, **more)
+    return replace(found, waves={wave: of_wave for wave, of_wave in found.waves.items() if wave <= (last or wave)})
+
+
+def somebody_cancels_by_force(world):
+    for job_id, job in world.jobs().items():
+        if job.is_active:
+            world.cloud.services["iot"].call("CancelJob", {"jobId": job_id, "force": True})
+
+
+def somebody_deletes_what_has_ended(world):
+    for job_id in [job_id for job_id, job in world.jobs().items() if not job.is_active]:
+        world.cloud.services["iot"].call("DeleteJob", {"jobId": job_id})
+
+
+def a_device_begins_as_its_job_is_closed(world):
+    """Nothing is issued to it yet: the registry shows it as the look has seen it."""
+    run = Turns(world.apply)
+    while run.waits_at != "CancelJob":
+        run.step()
+    world.cloud.jobs.start_next("line-a-1", {})
+    run.finish()
+
+
+def in_flight_but_of_what_it_has_cancelled(iot, besides):
+    iot._cancelled.clear()
+    return IN_FLIGHT(iot, besides)
 
 
 def only_who_succeeded(case, last):
@@ -343,6 +379,37 @@ FAULTS = [
         (weeks_pass, weeks_pass, apply_runs),
     ),
     PutBack(
+        "a halt is forgotten with jobs that somebody deletes",
+        [(RolloutHistory, "is_unknown", False)],
+        "nobody starts while halted",
+        "halted",
+        (apply_runs, somebody_deletes_what_has_ended, hours_pass, partial(apply_runs, cache="cold")),
+    ),
+    PutBack(
+        "a halt is forgotten if git has fewer waves",
+        [(controller.reconcile.rollout.history, "read_rollout", without_later_waves)],
+        "nobody starts while halted",
+        "halted",
+        (partial(the_waves_change, waves=["100%"]), hours_pass, apply_runs),
+    ),
+    PutBack(
+        "of a job that was cancelled by force nobody asks what it has brought",
+        [(controller.reconcile.rollout.history, "broken_off_of", lambda _jobs: {})],
+        "nobody rotates in vain twice",
+        "something else is issued",
+        (
+            OTHER_KEY,
+            the_key_type_changes,
+            apply_runs,
+            a_device_gets_half_way,
+            somebody_cancels_by_force,
+            devices_answer,
+            minutes_pass,
+            a_day_of_the_loop,
+            a_day_of_the_loop,
+        ),
+    ),
+    PutBack(
         "jobs of long ago do not count, though nobody has applied since",
         [(controller.fleet.baseline, "jobs_count_from", lambda _record, now: now - LOOK_BACK)],
         "nobody starts while halted",
@@ -494,6 +561,13 @@ FAULTS = [
         "nobody is in two open executions",
         "two runs at once",
         (partial(two_runs_at_once, first=20, second=30, meanwhile="a day passes"),),
+    ),
+    PutBack(
+        "nobody looks into a job that was cancelled a moment ago",
+        [(IotJobs, "in_flight", in_flight_but_of_what_it_has_cancelled)],
+        "nobody is in two open executions",
+        "just fallen silent",
+        (days_pass, a_device_begins_as_its_job_is_closed),
     ),
     PutBack(
         "who is at work is taken out of the standing job",
