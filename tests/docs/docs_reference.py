@@ -93,8 +93,8 @@ MODES = {
 WAVES = {
     WaveStatus.IDLE: "No device must rotate, and no job is open.",
     WaveStatus.OPEN: "This plan starts devices of the wave, or may start them.",
-    WaveStatus.RUNNING: "Devices of the wave have not finished.",
-    WaveStatus.SOAKING: "Every device of the wave has rotated. The next wave waits for `rollout.soak`.",
+    WaveStatus.RUNNING: "Devices of the wave have not finished. If the wave has room, others join them.",
+    WaveStatus.SOAKING: "Every device that the wave has asked has rotated. The next wave waits for `rollout.soak`.",
     WaveStatus.UNHEALTHY: "Some devices of the wave have not come back as they should. Failed ones are tried again.",
     WaveStatus.HALTED: "Too many devices failed. Nothing starts until an operator resumes the policy.",
     WaveStatus.CLOSED: "No maintenance window is open.",

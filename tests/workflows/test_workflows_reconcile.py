@@ -184,7 +184,7 @@ def test_a_refused_plan_waits_for_a_reviewer_who_sees_the_overrides_and_gets_exa
     assert override.environment == "certfleet-override"
     assert override.name == "override factory: --override maxChangePercent=80 --override maxChangePercent=58"
     assert "80 % of 10 at once; 30 % are allowed" in asked["plan"].summary
-    assert "`--override maxChangePercent=80`" in asked["plan"].summary
+    assert "`certfleet apply --wait --override maxChangePercent=80`" in asked["plan"].summary, "it lifts both"
     assert "The job override waits for a reviewer of certfleet-override" in asked["plan"].summary
     assert "::error file=desired_state/factory/all.yaml" in asked["plan"].log
     assert certificates(world, "presses") == before
