@@ -7,6 +7,7 @@ that two clouds with the same account never see each other's tables.
 
 from __future__ import annotations
 
+import importlib
 import io
 import logging
 import sys
@@ -14,6 +15,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
+from types import ModuleType
 from typing import Any
 from urllib.parse import unquote_to_bytes
 
@@ -83,8 +85,11 @@ class MotoServices:
         if signing_name == tables.SERVICE:
             tables.prepare()
         try:
-            with _lock, self._installed():
-                return self._call(request)
+            with _lock:
+                if signing_name == "ssm":
+                    _load_parameter_store()
+                with self._installed():
+                    return self._call(request)
         except NotImplementedError as error:
             reason = f"the sandbox does not have this call of {signing_name}: {error or request.path}"
             return _error(signing_name, 501, "NotImplemented", reason)
@@ -152,6 +157,20 @@ class MotoServices:
                 environ[f"HTTP_{name.upper().replace('-', '_')}"] = value
         environ["HTTP_X_MOTO_ACCOUNT_ID"] = self._account
         return environ
+
+
+@cache
+def _load_parameter_store() -> None:
+    """Load moto's SSM without EC2, which takes a second: only Run Command looks there, for instances."""
+    if "moto.ec2" in sys.modules:
+        return
+    nothing = ModuleType("moto.ec2")
+    nothing.ec2_backends = {}  # type: ignore[attr-defined]
+    sys.modules["moto.ec2"] = nothing
+    try:
+        importlib.import_module("moto.ssm.models")
+    finally:
+        del sys.modules["moto.ec2"]
 
 
 def _loaded() -> Iterator[tuple[str, Any]]:
