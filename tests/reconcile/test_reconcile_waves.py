@@ -472,7 +472,10 @@ def test_a_changed_policy_withdraws_the_jobs_of_its_former_self(make):
     world.jobs = [make.job("cf-line-a-w2-ffffff0000000001", {"g001": make.execution()})]
     plan = world.plan()
     assert [(step.job_id, step.reason) for step in plan.steps] == [
-        ("cf-line-a-w2-ffffff0000000001", "the policy's certificate rule has changed since")
+        (
+            "cf-line-a-w2-ffffff0000000001",
+            "the policy's rollout has begun anew since: its certificate rule or its name is another",
+        )
     ]
 
 

@@ -84,7 +84,9 @@ def plan_policy(
 ) -> PolicyPlan:
     """Plan one policy; guardrails are the caller's, and ``permitted`` is as in ``make_plan``."""
     policy, now, at = governed.policy, governance.now, _Situation(governed, rollout, tally, governance)
-    steps = cancel(rollout.retired, "the policy's certificate rule has changed since")
+    steps = cancel(
+        rollout.retired, "the policy's rollout has begun anew since: its certificate rule or its name is another"
+    )
     resting = _resting(governed)
     if resting:
         steps += cancel(asking(rollout), resting)
