@@ -363,11 +363,13 @@ def test_who_is_late_in_windows_and_who_is_without_them_are_counted_together(mak
 
 def test_an_incident_that_keeps_to_windows_it_cannot_have_is_refused(make):
     incident = make.incident(authority="aws-iot", deadline=make.now + 2 * HOUR, ignore_windows=False)
-    window = make.window("0 12 * * *", 5 * timedelta(minutes=1))
+    window = make.window("0 12 23 11 *", 5 * timedelta(minutes=1))
     policy = make.policy(windows=[window], rollout=make.rollout(("100%",), maximum_per_minute=1))
     devices = [make.device(f"g{n:03d}", authority="aws-iot") for n in range(10)]
     plan = make.plan(devices, make.desired(policy, incidents=(incident,)))
     assert plan.refusals[0].guardrail == "deadline"
+    ending = [make.device(f"g{n:03d}", age=300 * DAY, left=30 * DAY) for n in range(10)]
+    assert make.plan(ending, make.desired(policy)).refusals == (), "who ends leaves the windows when it must"
     shut = make.policy(windows=[make.window("0 0 1 1 *", HOUR)])
     waiting = make.plan(devices, make.desired(shut, incidents=(incident,)))
     assert waiting.jobs == ()
