@@ -488,7 +488,8 @@ def test_a_recorded_halt_stands_by_itself_from_the_second_on_in_which_its_jobs_m
     world.record(world.plan())
     world.now = world.baseline.halted["line-a"].known_until + timedelta(seconds=seconds)
     world.jobs = [another]
-    assert (world.plan().waves[0].status is WaveStatus.HALTED) is is_halted
+    [wave] = world.plan().waves
+    assert (wave.status is WaveStatus.HALTED, "too old to be read" in wave.message) == (is_halted, is_halted)
 
 
 def test_a_recorded_halt_stays_as_it_was_recorded_and_says_nothing_of_another_rule(make):

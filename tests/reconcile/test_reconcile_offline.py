@@ -205,6 +205,12 @@ def test_it_is_asked_there_beside_a_wave_and_not_in_it(make):
     assert (wave.wave, len(wave.devices), standing.early) == (2, 9, ("g090", "g091"))
 
 
+def test_it_is_asked_while_the_first_wave_goes_on_that_some_have_shown_to_work(make):
+    world = fleet(make, healthy=False, waves=("10", "100%")).wave(1, names(5, "SUCCEEDED"))
+    wave, standing = world.plan().jobs
+    assert (wave.wave, len(wave.devices), standing.early) == (1, 5, ("g090", "g091"))
+
+
 @pytest.mark.parametrize(
     "canary", [{}, {"g000": "IN_PROGRESS"}, {"g000": "FAILED"}], ids=["not asked", "at work", "failed"]
 )

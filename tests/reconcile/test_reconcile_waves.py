@@ -247,6 +247,7 @@ def test_who_was_asked_for_too_short_a_time_to_answer_has_its_turn_in_the_same_w
     [
         ({1: 10, 2: 10}, 3, 10),
         ({2: 10}, 3, 10),
+        ({2: 7}, 3, 13),
         ({3: 10}, 4, 60),
         ({3: 7}, 4, 63),  # three of the present wave never answered
         ({2: 7, 3: 10}, 4, 60),  # of wave 2 the first jobs are too old as well
@@ -308,6 +309,13 @@ def test_a_wave_that_has_room_takes_who_waits(make, status, hours, number):
     stages = plan.outlooks[0].stages
     assert [(stage.wave, stage.devices) for stage in stages] == [(2, number), (3, 90)]
     assert stages[0].start == make.now
+
+
+def test_a_wave_takes_nobody_else_while_nobody_knows_whom_its_newest_job_asks(make):
+    world = World(make).wave(1, {"g000": "SUCCEEDED"}, ended=90 * HOUR)
+    world.wave(2, names(5, "SUCCEEDED", 1), ended=HOUR, tail="0000000002")
+    world.wave(2, {}, status="IN_PROGRESS", queued=HOUR / 60, tail="0000000003")
+    assert world.plan().jobs == ()
 
 
 @pytest.mark.parametrize("other", ["SUCCEEDED", "IN_PROGRESS"])
