@@ -8,7 +8,7 @@ import pytest
 from reconcile_rollouts import World, names
 
 from controller.reconcile.outlook import simulate
-from controller.reconcile.rollout.history import read_rollout
+from controller.reconcile.rollout.history import asked_by_others, broken_off_of, read_rollout
 from controller.reconcile.values import LOOK_BACK
 
 DAY, HOUR = timedelta(days=1), timedelta(hours=1)
@@ -30,8 +30,8 @@ def job(make):
     return job
 
 
-def read(make, *jobs):
-    return read_rollout("line-a", FAMILY, jobs, make.now)
+def read(make, *jobs, since=None):
+    return read_rollout("line-a", FAMILY, jobs, make.now, since=since)
 
 
 def test_what_has_come_of_a_rollout_can_be_read_until_the_first_of_its_ended_jobs_is_too_old(make, job):
@@ -53,6 +53,55 @@ def test_a_standing_job_counts_for_a_wave_from_its_end_on(make, job):
     for since, status in ((None, "FAILED"), (2 * DAY, "FAILED"), (2 * DAY - HOUR, "QUEUED")):
         counted = found.outcomes(1, None if since is None else make.now - since)
         assert counted["a"].status.value == status
+
+
+@pytest.mark.parametrize(
+    ("wave", "since", "devices"),
+    [(1, None, "a"), (2, None, "bcd"), (2, 4 * DAY, "cd"), (2, 3 * DAY, "d")],
+    ids=["a wave before", "the wave reached", "up to the second of its answer", "since then"],
+)
+def test_who_was_asked_ahead_of_its_wave_counts_with_the_wave_reached_once_it_has_answered(
+    make, job, wave, since, devices
+):
+    """One of whom waves have asked (a), or who has not answered (e), does not come to it by that."""
+    found = read(
+        make,
+        job("w1", asked=9 * DAY, ended=9 * DAY, devices="a"),
+        job("w2", asked=8 * DAY, ended=8 * DAY, tail="02", devices="b"),
+        job("standing", asked=7 * DAY, ended=4 * DAY, tail="03", devices="ac"),
+        job("standing", asked=3 * DAY, ended=2 * DAY, tail="04", devices="d"),
+        job("standing", asked=DAY, status="QUEUED", tail="05", devices="e"),
+    )
+    assert "".join(sorted(found.outcomes(wave, since and make.now - since))) == devices
+
+
+@pytest.mark.parametrize(
+    ("status", "has_started", "is_retry", "is_broken_off"),
+    [("CANCELED", True, False, True), ("REMOVED", True, False, True), ("REMOVED", False, True, True),
+     ("CANCELED", False, False, False), ("SUCCEEDED", True, False, False), ("FAILED", False, True, False)],
+)  # fmt: skip
+def test_a_rotation_is_broken_off_if_it_was_taken_back_when_it_had_begun(
+    make, job, status, has_started, is_retry, is_broken_off
+):
+    [first, last] = (job(asked=n * DAY, ended=n * DAY, status=status, tail=f"0{n}") for n in (2, 1))
+    for one in (first, last):
+        begun = {"started_at": make.now if has_started else None, "first_queued_at": make.now if is_retry else None}
+        one.executions["a"] = make.replace(one.executions["a"], **begun)
+    assert broken_off_of([last, first]) == ({"a": last.executions["a"]} if is_broken_off else {})
+
+
+def test_a_policy_that_is_gone_has_asked_a_device_when_it_made_its_last_job(make, job):
+    jobs = [
+        job(asked=n * DAY, policy=policy, devices="ab"[:n]) for n, policy in ((1, "gone"), (2, "gone"), (1, "here"))
+    ]
+    assert asked_by_others(jobs, {"here"}) == {"a": make.now - DAY, "b": make.now - 2 * DAY}
+
+
+def test_a_rollout_that_goes_on_after_what_a_policy_that_is_gone_has_asked_has_no_past(make, job):
+    jobs = [job(asked=3 * DAY, ended=3 * DAY), job(asked=DAY, ended=DAY, tail="02")]
+    for days, is_past, waves in ((4, False, 2), (2, False, 1), (1, True, 0)):
+        found = read(make, *jobs, since=make.now - days * DAY)
+        assert (found.past is not None, len(found.waves.get(1, ()))) == (is_past, waves)
 
 
 def test_a_device_is_asked_without_an_answer_since_the_first_of_the_jobs_that_ask_it(make, job):
