@@ -218,6 +218,8 @@ def warnings(change: FleetChange) -> list[str]:
     if change.known:
         known = ", ".join(dict.fromkeys(refusal.guardrail for refusal in change.known))
         told.append(f"without this change, {known} refuses the plan as well: the next reconcile asks a person")
+    anyway = (one for one in change.comparison.incidents if one.needs_person and one not in change.comparison.missed)
+    told += [f"without this change as well, {one.message} → {UNMET_REMEDY}" for one in anyway]
     return told
 
 

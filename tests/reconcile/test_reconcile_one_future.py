@@ -6,7 +6,9 @@ import json
 import re
 from argparse import Namespace
 from datetime import timedelta
+from pathlib import Path
 
+import jsonschema
 import pytest
 
 from controller.commands.drift import RENDERERS as DRIFT
@@ -33,6 +35,7 @@ from controller.report.planned import drifted, planned
 from controller.report.tally import Tally
 
 DAY, HOUR, MINUTE = timedelta(days=1), timedelta(hours=1), timedelta(minutes=1)
+SCHEMA = Path(__file__).parents[2] / "docs" / "report.schema.json"
 SPAN, EVERY = 20 * DAY, 5 * MINUTE
 
 
@@ -438,11 +441,21 @@ def test_what_a_change_leaves_to_a_person_stands_in_its_headline_as_in_the_plans
     assert "Merge when you like" not in comment
     assert remedy in text
     assert "::error " in told[Format.GITHUB]
+    jsonschema.validate(json.loads(told[Format.JSON]), json.loads(SCHEMA.read_text(encoding="utf-8")))
     [fleet] = json.loads(told[Format.JSON])["fleets"]
     plan, drift = _planned(make, devices, head), _drifted(make, devices, head)
     assert plan.needs_person == drift.needs_person == fleet["needs_person"] + _planned(make, devices, base).needs_person
     assert sum(group["devices"] for group in fleet["blocked"]) == fleet["needs_person"]
     assert [one["message"] for one in fleet["incidents"]] == [one.message for one in plan.plan.incidents]
+
+
+def test_an_incident_that_is_missed_without_the_change_as_well_is_a_warning_and_not_the_headline(make):
+    refs, devices, _headline, _remedy = NEED_A_PERSON["an incident that will not be met"]
+    head, listed = refs(make)[1], devices(make)
+    found = compare(lambda: listed, head, head, make.state(), make.now)
+    comment = COMPARISON[Format.MARKDOWN](Comparisons("main", (FleetChange(head, found, make.now),)), TextStyle())
+    assert comment.startswith("## ✅ demo: no device rotates earlier or later at once\n")
+    assert "> - without this change as well, incident leak: 2 devices to go by" in comment
 
 
 def test_of_a_plan_that_is_refused_twice_every_report_prints_the_one_command_that_passes(make):
