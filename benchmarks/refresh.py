@@ -4,7 +4,7 @@ The registry is in memory, behind botocore's ``before-send`` event: real clients
 the real inventory, but no network and no rate limits, so the seconds are this machine's work alone.
 ``a day later`` lists the whole account once; the shapes and the floor are those of ``tests/fleet/fleet_shapes.py``.
 
-    python benchmarks/refresh.py [--large] [--by-name]
+    python benchmarks/refresh.py [--large] [--only-large] [--by-name]
 """
 
 from __future__ import annotations
@@ -54,7 +54,9 @@ def main() -> None:
     """All shapes, as a table in Markdown."""
     os.environ |= {"AWS_ACCESS_KEY_ID": "AKIATEST", "AWS_SECRET_ACCESS_KEY": "test"}
     print("| " + " | ".join(TITLES) + " |\n|" + "---|" * len(TITLES), flush=True)
-    for name, make in (SHAPES | (LARGE if "--large" in sys.argv else {})).items():
+    only_large = "--only-large" in sys.argv
+    shapes = ({} if only_large else SHAPES) | (LARGE if only_large or "--large" in sys.argv else {})
+    for name, make in shapes.items():
         measure(name, make(1), by_name="--by-name" in sys.argv)
 
 

@@ -9,8 +9,6 @@ import json
 import sqlite3
 from collections.abc import Collection, Iterable, Iterator
 from datetime import UTC, datetime
-from itertools import groupby
-from operator import itemgetter
 from typing import Any
 
 from controller.fleet.absences import absences_of
@@ -65,6 +63,7 @@ _ONLY = {
     "(SELECT certificate_id FROM attachments WHERE thing IN (SELECT value FROM json_each(:only)))",
 }
 
+_from_timestamp = datetime.fromtimestamp
 _STATUSES = {status.value: status for status in CertificateStatus}
 _TYPES = {kind.value: kind for kind in AttachmentType}
 
@@ -86,8 +85,8 @@ def stream_devices(
     for (name, last_seen, version, key_algorithm, setting_unknown, absences, looked_at, _), member_of in _members(
         ask(_MEMBERS)
     ):
-        rows, failed = attachments.take(name), failures.take(name)
-        held = tuple([builder.attachment(row, shared) for row in rows])
+        held = tuple([builder.attachment(row, shared) for row in attachments.take(name)])
+        failed = failures.take(name)
         yield Device(
             name=name,
             groups=member_of,
@@ -128,23 +127,25 @@ class _CertificateBuilder:
 
     def __init__(self, names: AuthorityNames) -> None:
         self._names = names
-        self._shared_text: dict[str, str] = {}
+        self._shared_text: dict[str | None, str | None] = {}
 
     def attachment(self, row: Any, shared: dict[str, tuple[list[str], int]]) -> Attachment:
         (thing, kind, certificate_id, status, created_at, key_type, signature, issuer, issuer_key, nb, na, error) = row
-        not_before, not_after = _instant(nb), _instant(na)
+        not_before = None if nb is None else _from_timestamp(nb, UTC)
+        not_after = None if na is None else _from_timestamp(na, UTC)
         validity = not_after - not_before if not_before and not_after else None
-        certificate = Certificate(
-            certificate_id=certificate_id,
-            status=_STATUSES.get(status) or CertificateStatus(status),
-            created_at=datetime.fromtimestamp(created_at, UTC),
-            key_type=self._once(key_type),
-            signature_algorithm=self._once(signature),
-            issuer=self._once(issuer),
-            authority=self._names.name(issuer_key, signature, validity),
-            not_before=not_before,
-            not_after=not_after,
-            parse_error=error,
+        once = self._shared_text.setdefault
+        certificate = Certificate(  # by position, which is faster: there may be a million
+            certificate_id,
+            _STATUSES.get(status) or CertificateStatus(status),
+            _from_timestamp(created_at, UTC),
+            once(key_type, key_type),
+            once(signature, signature),
+            once(issuer, issuer),
+            self._names.name(issuer_key, signature, validity),
+            not_before,
+            not_after,
+            error,
         )
         type_ = _TYPES.get(kind) or AttachmentType(kind)
         if certificate_id not in shared:
@@ -153,17 +154,19 @@ class _CertificateBuilder:
         others = tuple(other for other in names if other != thing)[:MAX_SHARED_WITH]
         return Attachment(certificate, type_, others, number - 1 - len(others))
 
-    def _once(self, text: str | None) -> str | None:
-        return None if text is None else self._shared_text.setdefault(text, text)
-
 
 def _members(rows: Iterable[Any]) -> Iterator[tuple[Any, tuple[str, ...]]]:
     """Yield, for each governed thing, its row and its groups, in name order."""
     shared: dict[tuple[str, ...], tuple[str, ...]] = {}
-    for _name, same in groupby(rows, key=itemgetter(0)):
-        of_thing = list(same)
-        member_of = tuple([row[-1] for row in of_thing])
-        yield of_thing[0], shared.setdefault(member_of, member_of)
+    cursor = iter(rows)
+    first = next(cursor, None)
+    while first is not None:
+        member_of: tuple[str, ...] = (first[-1],)
+        following = next(cursor, None)
+        while following is not None and following[0] == first[0]:
+            member_of, following = (*member_of, following[-1]), next(cursor, None)
+        yield first, shared.setdefault(member_of, member_of)
+        first = following
 
 
 def _shared(rows: Iterable[tuple[str, str]]) -> dict[str, tuple[list[str], int]]:

@@ -11,7 +11,7 @@ import hashlib
 import json
 import re
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -29,6 +29,7 @@ ACCOUNT = "123456789012"
 REGION = "eu-west-1"
 EPOCH = datetime(2026, 11, 1, tzinfo=UTC)
 AWS_IOT_ISSUER = "Amazon Web Services O=Amazon.com Inc. L=Seattle ST=Washington C=US"
+LARGE = 10_000  # entries that are not put in order again for each page of a listing
 STOCK_TEMPLATE = {"document": '{"operation":"ROTATE_CERTIFICATE"}', "description": "by the public solution"}
 
 _DER = serialization.Encoding.DER
@@ -121,6 +122,7 @@ class Registry:
 
     def __post_init__(self) -> None:
         self._lock = threading.Lock()
+        self._in_order: dict[str, list[Any]] = {}
         self._by_thing: dict[str, dict[str, str]] = {}
         self._aws = Issuer(AWS_IOT_NAME)
         self._key = ec.generate_private_key(ec.SECP256R1()).public_key()
@@ -304,7 +306,9 @@ class Registry:
 
     def _iot_ListCertificates(self, url: str, p: dict[str, Any]) -> AWSResponse:
         keys = ("certificateArn", "certificateId", "status", "certificateMode", "creationDate")
-        newest_first = sorted(self.certificates.values(), key=lambda entry: -entry["creationDate"])
+        newest_first = self._sorted(
+            "certificates", p.get("marker"), self.certificates.values(), lambda entry: -entry["creationDate"]
+        )
 
         def shape(number: int) -> dict[str, Any]:
             entry = newest_first[number] if number < len(newest_first) else _foreign(number - len(newest_first))
@@ -315,7 +319,8 @@ class Registry:
         return self._page(url, page, "certificates", entries, token_field="nextMarker")
 
     def _iot_ListThings(self, url: str, p: dict[str, Any]) -> AWSResponse:
-        names = sorted({*self._by_thing, *(thing for things in self.groups.values() for thing in things)})
+        things = {*self._by_thing, *(thing for things in self.groups.values() for thing in things)}
+        names = self._sorted("things", p.get("nextToken"), things, None)
 
         def shape(number: int) -> dict[str, Any]:
             name = names[number] if number < len(names) else f"foreign-{number}"
@@ -425,6 +430,13 @@ class Registry:
         if job is None:
             return _error(url, "iot", "ResourceNotFoundException", 404, "no such job")
         return _json(url, answer(job))
+
+    def _sorted(self, name: str, token: str | None, entries: Collection[Any], key: Any) -> list[Any]:
+        """Entries in order; in a large account, in that of the first page."""
+        kept = self._in_order.get(name, [])
+        if token is None or len(kept) != len(entries) or len(kept) < LARGE:
+            self._in_order[name] = kept = sorted(entries, key=key)
+        return kept
 
     def _page(
         self, url: str, p: dict[str, Any], field_name: str, entries: Any, token_field: str = "nextToken"
