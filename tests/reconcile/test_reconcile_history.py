@@ -57,8 +57,14 @@ def test_a_standing_job_counts_for_a_wave_from_its_end_on(make, job):
 
 @pytest.mark.parametrize(
     ("wave", "since", "devices"),
-    [(1, None, "a"), (2, None, "bcd"), (2, 4 * DAY, "cd"), (2, 3 * DAY, "d")],
-    ids=["a wave before", "the wave reached", "up to the second of its answer", "since then"],
+    [(1, None, "a"), (2, None, "bcd"), (2, 8 * DAY, "bcd"), (2, 4 * DAY, "cd"), (2, 3 * DAY, "d")],
+    ids=[
+        "a wave before",
+        "the wave reached",
+        "from the second of its job on",
+        "up to the second of its answer",
+        "since then",
+    ],
 )
 def test_who_was_asked_ahead_of_its_wave_counts_with_the_wave_reached_once_it_has_answered(
     make, job, wave, since, devices

@@ -159,6 +159,23 @@ def test_a_plan_names_who_may_expire_while_away_nearest_to_its_end_first(make):
     assert fleet(make, first=False, left=()).plan().outlooks[0].at_risk == ()
 
 
+def test_of_those_with_as_much_left_who_is_asked_comes_first_and_then_the_next_wave(make):
+    world = fleet(make, healthy=False, first=False, left=()).wave(1, {"g000": "SUCCEEDED", "g070": "CANCELED"})
+    world.wave(2, {"g050": "QUEUED"}, queued=HOUR).wave(None, {"g060": "QUEUED"}, queued=HOUR)
+    world.devices["g099"] = make.device("g099", age=OLD + DAY)  # starts now
+    for name in ("g010", "g050", "g060", "g070", "g099"):
+        world.devices[name] = rare(make, world.devices[name])
+    assert at_risk(world.plan()) == ["g060", "g050", "g099", "g010", "g070"]
+
+
+def test_who_is_asked_ahead_of_its_wave_comes_with_those_who_were_before(make):
+    world = fleet(make, left=()).wave(None, {"g090": "QUEUED", "g092": "QUEUED"}, queued=HOUR)
+    for name in ("g090", "g091", "g092"):
+        world.devices[name] = rare(make, world.devices[name])
+    plan = world.plan()
+    assert (at_risk(plan), early(plan)) == (["g090", "g091", "g092"], ["g091"])
+
+
 def test_in_sync_devices_are_named_as_well(make):
     world = World(make, number=3)
     world.devices = {"g000": rare(make, make.device("g000"))}
