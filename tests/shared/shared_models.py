@@ -8,8 +8,11 @@ from functools import cache
 
 import botocore.client
 import botocore.hooks
+import botocore.regions
 from botocore import useragent
+from botocore.args import ClientArgsCreator
 from botocore.client import ClientCreator
+from botocore.endpoint_provider import EndpointProvider
 from botocore.hooks import EVENT_ALIASES, EventAliaser, NodeList, _PrefixTrie
 from botocore.loaders import Loader
 from botocore.model import ServiceModel
@@ -18,6 +21,7 @@ _KNOWN: dict = {}
 _ALIASES: dict = {}
 _MODELS: dict = {}
 _METHODS: dict = {}
+_ENDPOINTS: dict = {}
 
 
 @cache
@@ -55,8 +59,28 @@ def read_models_once():
     whole, _PrefixTrie.__copy__ = botocore.hooks.accepts_kwargs, _twin_of
     Loader.__init__, EventAliaser.__init__, ClientCreator._create_methods = loader, aliaser, methods
     botocore.client.ServiceModel, botocore.hooks.accepts_kwargs = model, accepts_kwargs
+    _know_endpoints_once()
     # Of each word of the user agent, which is put together twice a call.
     useragent.sanitize_user_agent_string_component = cache(useragent.sanitize_user_agent_string_component)
+
+
+def _know_endpoints_once():
+    look_up = ClientArgsCreator.compute_s3_config
+
+    def endpoints(ruleset_data, partition_data, excluded_params=None):
+        key = id(ruleset_data), id(partition_data)  # of loaders that share what they read
+        if key not in _ENDPOINTS:
+            made = EndpointProvider(ruleset_data, partition_data, excluded_params)
+            _ENDPOINTS[key] = made, ruleset_data, partition_data
+        return _ENDPOINTS[key][0]
+
+    def of_s3(self, client_config):
+        """Each client asks three times, of whatever service it is."""
+        if "of_s3" not in vars(self):
+            self.of_s3 = look_up(self, client_config)
+        return self.of_s3
+
+    botocore.regions.EndpointProvider, ClientArgsCreator.compute_s3_config = endpoints, of_s3
 
 
 def _twin_of(heard):

@@ -9,7 +9,7 @@ tests/e2e show.
 from __future__ import annotations
 
 import gc
-import json
+import marshal
 import os
 import socket
 import subprocess
@@ -29,13 +29,15 @@ WARM = {  # -m: home of its main
 }
 CLIENT = """\
 #!{python} -IS
-import json, os, socket, sys
-given = json.dumps([{module!r}, sys.argv[1:], dict(os.environ), os.getcwd()]).encode()
-with socket.socket(socket.AF_UNIX) as server:
-    server.connect({path!r})
-    socket.send_fds(server, [len(given).to_bytes(4, "big")], [0, 1, 2])
-    server.sendall(given)
-    code = server.recv(1)
+import _socket, marshal, os, sys  # no more: json and socket import twice as much as the interpreter itself
+given = marshal.dumps([{module!r}, sys.argv[1:], dict(os.environ), os.getcwd()])
+server = _socket.socket(_socket.AF_UNIX)
+server.connect({path!r})
+streams = b"".join(number.to_bytes(4, sys.byteorder) for number in (0, 1, 2))
+server.sendmsg([len(given).to_bytes(4, "big")], [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, streams)])
+server.sendall(given)
+code = server.recv(1)
+server.close()
 sys.exit(code[0] if code else "the command ended without a code")
 """
 PYTHON = """\
@@ -110,7 +112,7 @@ def _answer(connection):
     """Be the process that was asked for; its exit code."""
     length, streams, _, _ = socket.recv_fds(connection, 4, 3)
     with connection.makefile("rb") as given:
-        module, arguments, environment, folder = json.loads(given.read(int.from_bytes(length, "big")))
+        module, arguments, environment, folder = marshal.loads(given.read(int.from_bytes(length, "big")))
     for number, (stream, name) in enumerate(zip(streams, ("stdin", "stdout", "stderr"), strict=True)):
         os.dup2(stream, number)
         os.close(stream)
