@@ -86,6 +86,7 @@ def test_a_device_stopped_at_any_point_ends_with_a_working_credential(
     world = begin(store, counter, refuse=refuse, nucleus=nucleus)
     run_until_calm(world, power_cut=power_cut)
     assert world.cloud.status() == ("FAILED" if refuse else "SUCCEEDED")
+    world.device.discard()
     outcomes, stops = {}, counter.stops(every=every)
     for index, alike in stops:
         world = begin(store, Injector().kill_at(index), refuse=refuse, nucleus=nucleus)
@@ -153,7 +154,9 @@ def test_a_device_stopped_twice_within_an_hour_ends_with_a_working_credential(
 def test_an_object_that_softhsm_loses_in_the_middle_of_a_write_costs_the_other_credential_at_most(begin, softhsm, say):
     """SoftHSM empties an object's file and then writes it anew; a kill between the two loses the object."""
     counter = Injector()
-    run_until_calm(begin("softhsm", counter), power_cut=True)
+    world = begin("softhsm", counter)
+    run_until_calm(world, power_cut=True)
+    world.device.discard()
     objects = {"token make done": 2, "token store done": 1, "token rename done": 1}  # written by such a call
     points = [(index, n) for index, name in enumerate(counter.points) for n in range(objects.get(name, 0))]
     outcomes = {}
