@@ -31,6 +31,32 @@ def test_the_last_wave_is_judged_by_its_latest_day(make, sentence, earlier, soak
     assert world.plan().waves[0].status is status, sentence
 
 
+def test_a_wave_before_the_last_is_judged_by_all_of_its_jobs(make):
+    world = World(make, waves=("20", "100%")).wave(1, names(6, "FAILED", 1), queued=90 * HOUR, ended=89 * HOUR)
+    world.wave(1, names(4, "SUCCEEDED", 10), queued=10 * HOUR, ended=9 * HOUR, tail="0000000002")
+    assert world.plan().waves[0].status is WaveStatus.HALTED
+
+
+@pytest.mark.parametrize(
+    ("seen", "wave"),
+    [(None, 2), (-CLOCK_GRAIN, 2), (-2 * CLOCK_GRAIN, 1)],
+    ids=["nobody looks", "since then, as far as clocks agree", "not since then"],
+)
+def test_who_is_in_sync_through_a_rotation_that_timed_out_is_healthy_once_it_was_seen(make, seen, wave):
+    world = World(make, waves=("1", "100%")).wave(1, {"g000": "TIMED_OUT"}, ended=30 * HOUR)
+    made = 30 * HOUR + 30 * MINUTE
+    world.devices["g000"] = make.device("g000", age=made, last_seen=seen and make.now - made + seen)
+    assert world.plan().waves[0].wave == wave
+
+
+def test_who_rotated_well_before_its_job_let_it_go_does_not_count_as_lost(make):
+    world = World(make, waves=("2", "100%")).wave(1, {"g000": "SUCCEEDED", "g001": "CANCELED"}, ended=30 * HOUR)
+    executions = world.jobs[0].executions
+    executions["g001"] = make.replace(executions["g001"], started_at=make.now - 31 * HOUR)
+    world.devices["g001"] = make.device("g001", age=30 * HOUR)
+    assert world.plan().waves[0].status is WaveStatus.OPEN
+
+
 @pytest.mark.parametrize("order", [(30, 10), (10, 30)], ids=["the last answer last", "the last answer first"])
 def test_a_wave_soaks_from_its_last_answer_on(make, order):
     world = World(make, waves=("2", "100%"))

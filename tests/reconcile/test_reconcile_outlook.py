@@ -169,6 +169,15 @@ def test_what_a_policy_only_reports_is_no_rotation_to_come(make):
     assert (found.total, found.blocked, found.reported) == (0, 0, 3)
 
 
+def test_of_a_policy_that_only_reports_everybody_is_counted(make):
+    policy = make.policy(mode=Mode.REPORT, windows=[make.window()])
+    devices = [make.device("a", age=200 * DAY), make.device("b", age=200 * DAY, left=2 * DAY)]
+    asked = make.execution("cf-line-a-w1-0123456789abcdef", "QUEUED", 30 * HOUR)
+    devices.append(make.device("c", age=200 * DAY, executions=(asked,)))
+    [outlook] = make.plan(devices, make.desired(policy)).outlooks
+    assert (outlook.reported, outlook.offline) == (2, 1), "who rotates now or in a window, and who does not answer"
+
+
 # ---- estimate
 
 
