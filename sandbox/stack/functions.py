@@ -122,14 +122,6 @@ class StackFunctions:
         for delay in self.unkindness.delays(name, event, run_held):
             self._submit(invocation, delay)
 
-    def submit(self, task: Callable[[], None]) -> None:
-        """Run a task of the stack on the pool; what it raises is logged."""
-        with self._idle:
-            if self._stopped:
-                return
-            self._running += 1
-            self._pool.submit(self._guarded, task)
-
     def drain(self, timeout: float) -> bool:
         """Wait until nothing runs or waits; False if that takes longer than ``timeout`` seconds.
 
@@ -168,11 +160,8 @@ class StackFunctions:
                 self._pool.submit(self._attempt, invocation)
 
     def _attempt(self, invocation: Invocation) -> None:
-        self._guarded(lambda: self._run_or_retry(invocation))
-
-    def _guarded(self, task: Callable[[], None]) -> None:
         try:
-            task()
+            self._run_or_retry(invocation)
         except Exception:
             log.exception("a task of the sandbox's stack failed")
         finally:

@@ -11,7 +11,6 @@ import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from functools import partial
 from typing import Any
 
 from sandbox.aws.iot.settings import TopicRules
@@ -49,10 +48,13 @@ class RuleEngine:
         self._rules.append(TopicRule(name, statement.topic_filter))
 
     def hear(self, message: Message) -> None:
-        """Handle an event of the bus."""
+        """Handle an event of the bus, on the publisher's thread: what a rule starts has one of its own."""
         for rule in self._rules:
             if sql.matches(rule.topic_filter, message.topic):
-                self._functions.submit(partial(self._apply, rule, message))
+                try:
+                    self._apply(rule, message)
+                except Exception:  # one rule's failure is no other rule's
+                    log.exception("rule %s failed on %s", rule.name, message.topic)
 
     def _apply(self, rule: TopicRule, message: Message) -> None:
         definition = self._definitions.get(rule.name)

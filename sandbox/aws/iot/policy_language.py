@@ -16,6 +16,7 @@ from typing import Any
 from sandbox.aws.errors import AwsError
 
 _VARIABLE = re.compile(r"\$\{([^}]*)\}")
+_WILDCARD = re.compile(r"[*?]")
 _EFFECTS = ("Allow", "Deny")
 
 
@@ -54,7 +55,7 @@ def _applies(
 ) -> bool:
     if not any(_names(pattern, action) for pattern in _listed(statement["Action"])):
         return False
-    resources = (resolved(r, variables) for r in _listed(statement["Resource"]))
+    resources = (resolved(r, variables) for r in _listed(statement["Resource"]) if arn.startswith(_beginning(r)))
     if not any(r is not None and _matches(r, arn) for r in resources):
         return False
     return _condition_holds(statement.get("Condition", {}), variables, when_unknown=when_unknown)
@@ -80,6 +81,12 @@ def resolved(text: str, variables: Mapping[str, str]) -> str | None:
 def _parts(text: str) -> list[str]:
     """Return plain text and names of variables in turn, plain text first and last."""
     return _VARIABLE.split(text)
+
+
+@lru_cache(1024)
+def _beginning(text: str) -> str:
+    """Return the text up to its first variable or wildcard: nothing else can begin what it matches."""
+    return _WILDCARD.split(_parts(text)[0], 1)[0]
 
 
 def _literal(value: str) -> str:
