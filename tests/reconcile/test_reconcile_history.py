@@ -162,6 +162,13 @@ def test_a_policy_that_gets_its_name_back_starts_with_its_first_wave(rollout):
     assert len(world.plan().jobs[0].devices) == 99
 
 
+def test_the_last_that_a_policy_that_is_gone_has_asked_ends_the_rollout(rollout):
+    world = rollout()
+    before = world.make.execution("cf-line-z-w1-fedcba9876543210", "CANCELED", 40 * HOUR)
+    world.jobs.insert(0, world.make.job(before.job_id, {"g099": before}, status="COMPLETED", age=40 * HOUR))
+    assert len(world.plan().jobs[0].devices) == 1
+
+
 def test_a_policy_that_is_there_still_ends_no_rollout_of_another(rollout):
     world = rollout()
     world.desired = world.make.desired(world.policy, world.make.policy("line-z"))

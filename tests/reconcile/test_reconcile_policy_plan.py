@@ -32,7 +32,9 @@ def test_of_whom_a_plan_made_before_named_nobody_else_rotates(make, kept):
         "all": (certificates, everybody),
         "under an older certificate": (dict.fromkeys(certificates, "f" * 64), set()),
     }[kept]
-    assert _asked(world.plan()) == everybody
+    plan = world.plan()
+    assert _asked(plan) == everybody
+    assert [(outlook.devices, outlook.offline) for outlook in plan.outlooks] == [(2, 2)]
     assert _asked(world.plan(permitted=permitted)) == expected
 
 
@@ -252,15 +254,16 @@ def test_a_plan_of_one_policy_says_nothing_of_the_others_nor_of_the_fleet(make):
     gone = make.job("cf-line-z-w1-0000000000000000", {})
     begun = frozenset(f"{p.name}-{n}" for p in policies for n in range(1, 3))
     drills = tuple(make.drill(f"{p.name}-0", name=f"drill-of-{p.name}", policy=p.name) for p in policies)
-    plan = make.plan(devices, replace(desired, drills=drills), make.state(gone), begun=begun)
+    plan = make.plan(devices, replace(desired, drills=drills), make.state(gone, cas_unknown=("unread",)), begun=begun)
     assert {refusal.policy for refusal in plan.refusals} == {"line-a", "line-b", None}
     assert plan.steps
     assert plan.incidents
+    assert plan.notices
     assert len(plan.jobs) == 2
     part = part_of(plan, "line-b")
     for of in (part.jobs, part.refusals, part.policies, part.waves, part.outlooks, part.drills):
         assert {one.policy for one in of} == {"line-b"}
-    assert (part.steps, part.incidents) == ((), ())
+    assert (part.steps, part.incidents, part.notices) == ((), (), ())
     assert part.jobs[0] == plan.jobs[1]
 
 
