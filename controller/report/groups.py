@@ -36,7 +36,8 @@ def leading(assessment: Assessment) -> Finding:
 
     Of a device that only waits for its wave it is why the device must rotate: the rollouts show where the wave stands.
     """
-    decisive = [finding for finding in assessment.findings if finding.outcome is assessment.outcome]
+    outcome = assessment.outcome
+    decisive = [finding for finding in assessment.findings if finding.outcome is outcome]
     if all(finding.reason is Reason.WAVE_SOAKING for finding in decisive):
         return next((each for each in assessment.findings if each.outcome is Outcome.ROTATE), decisive[0])
     return decisive[0]

@@ -9,6 +9,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import chain
+from typing import NamedTuple
 
 from controller.reconcile.values import Assessment, Outcome
 
@@ -25,8 +26,7 @@ _ORDER = (Outcome.BLOCKED, Outcome.ROTATE, Outcome.WAITING)
 _MEANINGS = {TITLES[Outcome.BLOCKED]: "bad", TITLES[Outcome.ROTATE]: "change"}  # all else waits
 
 
-@dataclass(frozen=True, slots=True)
-class DeviceRow:
+class DeviceRow(NamedTuple):
     """One device as the table shows it."""
 
     device: str
@@ -110,12 +110,15 @@ class _Packing:
     def __init__(self, *, has_sites: bool) -> None:
         self._has_sites = has_sites
         self._texts: dict[str, int] = {}
+        self._last: tuple[tuple[str, ...], list[int]] = ((), [])
         self.rows: list[list[str | int]] = []
 
     def add(self, row: DeviceRow) -> None:
-        told = [row.fleet, row.policy, row.state, row.meaning, row.reason, row.due, row.why]
-        told += [row.site] if self._has_sites else []
-        self.rows.append([row.device, *(self._texts.setdefault(text, len(self._texts)) for text in told)])
+        told = row[1:] if self._has_sites else row[1:-1]
+        if told != self._last[0]:  # of a policy's devices without a finding all but the name is the same
+            texts = self._texts
+            self._last = told, [texts.setdefault(text, len(texts)) for text in told]
+        self.rows.append([row.device, *self._last[1]])
 
     def text(self) -> str:
         """Return JSON that cannot end the element it stands in, whatever a device is called."""

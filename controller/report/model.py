@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from controller.errors import ExitCode
@@ -73,7 +74,7 @@ class InventoryCounts:
     ages: Mapping[str, AgeCounts] = field(default_factory=dict)  # by policy
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class FleetReport:
     """One fleet at one moment. ``assessments`` are those with findings, in name order."""
 
@@ -122,8 +123,15 @@ class FleetReport:
 
     def of(self, outcome: Outcome) -> tuple[Assessment, ...]:
         """Return the assessments out of sync that have this outcome."""
-        found = (assessment for assessment in self.assessments if assessment.sync is not Sync.IN_SYNC)
-        return tuple(assessment for assessment in found if assessment.outcome is outcome)
+        return tuple(self._by_outcome.get(outcome, ()))
+
+    @cached_property
+    def _by_outcome(self) -> dict[Outcome | None, list[Assessment]]:
+        found: dict[Outcome | None, list[Assessment]] = {}
+        for assessment in self.assessments:
+            if assessment.sync is not Sync.IN_SYNC:
+                found.setdefault(assessment.outcome, []).append(assessment)
+        return found
 
     @property
     def coming(self) -> tuple[Assessment, ...]:

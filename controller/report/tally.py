@@ -34,15 +34,12 @@ class Tally:
         """Count under ``desired``; ``names_all`` keeps the names of devices without a finding, too, for the page."""
         self._desired, self._now = desired, now
         self._quiet: list[tuple[str, str]] | None = [] if names_all else None
-        self._key_types: Counter[str] = Counter()
-        self._authorities: Counter[str] = Counter()
+        self._held: Counter[tuple[str | None, str | None]] = Counter()  # active certificates, by key type and authority
         self._ages: dict[str, AgeCounts] = {}
         self._max_ages = {policy.name: policy.certificate.max_age for policy in desired.policies}
         self._passing: tuple[str, timedelta] | None = None  # the last device counted, and its certificate's age
         self._kept: list[Assessment] = []
-        self._governed: Counter[str | None] = Counter()
-        self._in_sync: Counter[str | None] = Counter()
-        self._health: dict[str | None, set[Health]] = {}
+        self._verdicts: Counter[tuple[str | None, Sync, Health]] = Counter()  # all devices, by policy
 
     def devices(self, devices: Iterable[Device]) -> Iterator[Device]:
         """Count devices on their way to the checks."""
@@ -51,8 +48,7 @@ class Tally:
                 certificate = attachment.certificate
                 if certificate.status is not CertificateStatus.ACTIVE:
                     continue
-                self._key_types[certificate.key_type or "unparseable"] += 1
-                self._authorities[certificate.authority or "unknown"] += 1
+                self._held[certificate.key_type, certificate.authority] += 1
                 if certificate.not_before is not None:
                     self._passing = device.name, self._now - certificate.not_before
             yield device
@@ -66,10 +62,7 @@ class Tally:
     def add(self, assessment: Assessment) -> None:
         """Count one assessment."""
         policy = assessment.policy
-        self._governed[policy] += 1
-        if assessment.sync is Sync.IN_SYNC:
-            self._in_sync[policy] += 1
-        self._health.setdefault(policy, set()).add(assessment.health)
+        self._verdicts[policy, assessment.sync, assessment.health] += 1
         if assessment.findings:
             self._kept.append(assessment)
         elif self._quiet is not None:
@@ -95,22 +88,27 @@ class Tally:
         """
         counted = plan or expected
         kept = sorted(self._kept if counted is None else settle(self._kept, counted), key=lambda found: found.device)
-        drifted = [(found.policy, found.outcome) for found in kept if found.sync is not Sync.IN_SYNC]
-        outcomes = Counter(outcome for _policy, outcome in drifted if outcome is not None)
-        by_policy = Counter(drifted)
-        blocked = (found for found in kept if found.outcome is Outcome.BLOCKED and found.sync is not Sync.IN_SYNC)
+        drifted = [(found, found.outcome) for found in kept if found.sync is not Sync.IN_SYNC]
+        by_policy = Counter((found.policy, outcome) for found, outcome in drifted)
+        outcomes = Counter(outcome for _found, outcome in drifted if outcome is not None)
+        blocked = (found for found, outcome in drifted if outcome is Outcome.BLOCKED)
         left_out = Counter(found.policy for found in blocked if leading(found).is_decided)
+        key_types: Counter[str] = Counter()
+        authorities: Counter[str] = Counter()
+        for (key_type, authority), number in self._held.items():
+            key_types[key_type or "unparseable"] += number
+            authorities[authority or "unknown"] += number
         return FleetReport(
             desired=self._desired,
             state=state,
             policies=tuple(self._policy(policy, by_policy, left_out[policy.name]) for policy in self._desired.policies),
             assessments=tuple(kept),
-            governed=self._governed.total(),
-            in_sync=self._in_sync.total(),
+            governed=self._verdicts.total(),
+            in_sync=sum(number for (_, sync, _), number in self._verdicts.items() if sync is Sync.IN_SYNC),
             outcomes=outcomes,
             left_out=left_out.total(),
             reasons=Counter(reason for found in kept for reason in {finding.reason for finding in found.findings}),
-            inventory=InventoryCounts(self._key_types, self._authorities, self._ages),
+            inventory=InventoryCounts(key_types, authorities, self._ages),
             plan=plan,
             expected=expected,
             quiet=tuple(self._quiet or ()),
@@ -120,8 +118,10 @@ class Tally:
         self, policy: Policy, outcomes: Counter[tuple[str | None, Outcome | None]], left_out: int
     ) -> PolicyReport:
         name = policy.name
-        governed, in_sync = self._governed[name], self._in_sync[name]
-        healths = self._health.get(name, {Health.HEALTHY})
+        own = {verdict[1:]: number for verdict, number in self._verdicts.items() if verdict[0] == name}
+        governed = sum(own.values())
+        in_sync = sum(number for (sync, _), number in own.items() if sync is Sync.IN_SYNC)
+        healths = {health for _, health in own} or {Health.HEALTHY}
         worst = next(health for health in _WORST_FIRST if health in healths)
         return PolicyReport(
             policy,

@@ -7,7 +7,7 @@ import sqlite3
 import stat
 import subprocess
 import sys
-from dataclasses import replace
+from dataclasses import FrozenInstanceError, fields, replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -17,12 +17,22 @@ from killed_refresh import DEVICES, FLEETS, NOW, OPTIONS, build
 from controller.errors import ExitCode, InventoryError
 from controller.fleet import ActAs, AwsSession, Inventory, last_look, rebuilt_where_damaged, refresh
 from controller.fleet.database import UnusableInventoryError
+from controller.fleet.devices import maker_of
 from controller.fleet.last_look import keep_look, with_tables
 from controller.fleet.lock import Patience, only_writer
 from controller.fleet.schema import APPLICATION_ID, VERSION
 from controller.fleet.schema import build as build_schema
 from controller.fleet.work import Work
-from controller.reconcile.values import Baseline, FleetState, Halt, PrivateCa, StockBackend
+from controller.reconcile.values import (
+    Attachment,
+    Baseline,
+    Certificate,
+    Device,
+    FleetState,
+    Halt,
+    PrivateCa,
+    StockBackend,
+)
 from protocol.deployment import DeployedAuthority, DeployedBackend
 
 HOUR = timedelta(hours=1)
@@ -467,3 +477,14 @@ def test_nothing_in_the_file_looks_like_a_secret(filled):
     assert names
     assert b"PRIVATE KEY" not in data
     assert b"AKIATEST" not in data
+
+
+@pytest.mark.parametrize("kind", [Certificate, Attachment, Device])
+def test_a_value_that_is_made_for_a_stream_is_the_one_that_its_class_makes(kind):
+    values = [each.name for each in fields(kind)]
+    made, of_class = maker_of(kind)(*values), kind(*values)
+    assert (type(made), made, hash(made), repr(made)) == (kind, of_class, hash(of_class), repr(of_class))
+    with pytest.raises(FrozenInstanceError):
+        setattr(made, values[0], "another")
+    with pytest.raises(TypeError):
+        maker_of(kind)(*values[:-1])
