@@ -16,7 +16,10 @@ from component.certificate_rotator.machine import ROWS
 
 EQUIVALENT = {
     "PREPARING START / note": "no outcome stands there yet",
-    "RESUMING NOT_OURS / note": "likewise",
+    "CREATING FAILED / report": "a full disk while both are kept, and nobody was asked: it begins anew",
+    "CREATING FAILED / reconnect": "likewise, once the job is heard of again",
+    "RESUMING NOT_OURS / note": "likewise: no outcome stands there yet",
+    "INSTALLING START → RETURNING": "torn: the old pair is back either way; classic restarts a time limit later",
     "RESUMING QUEUED / claim": "the attempt goes on with the key that was made for the one before, which is as good",
     "COMMITTING COMMIT_ACCEPTED / confirm": "no earlier commit got out in this run of the nucleus: nothing is proven",
     "KEEPING COMMIT_REJECTED / keep": "what outcome is noted makes no difference: its job has ended",
