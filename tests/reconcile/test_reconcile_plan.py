@@ -369,7 +369,13 @@ def test_an_incident_that_keeps_to_windows_it_cannot_have_is_refused(make):
     plan = make.plan(devices, make.desired(policy, incidents=(incident,)))
     assert plan.refusals[0].guardrail == "deadline"
     ending = [make.device(f"g{n:03d}", age=300 * DAY, left=30 * DAY) for n in range(10)]
-    assert make.plan(ending, make.desired(policy)).refusals == (), "who ends leaves the windows when it must"
+    calm = make.plan(ending, make.desired(policy))
+    assert calm.refusals == (), "who ends leaves the windows when it must"
+    assert calm.outlooks[0].finish is None or calm.outlooks[0].finish > make.now + 30 * DAY
+    [stage] = (
+        make.plan([make.device(age=300 * DAY, left=DAY)], make.desired(policy), now=make.now + HOUR).outlooks[0].stages
+    )
+    assert stage.start == make.now + HOUR, "it must now"
     shut = make.policy(windows=[make.window("0 0 1 1 *", HOUR)])
     waiting = make.plan(devices, make.desired(shut, incidents=(incident,)))
     assert waiting.jobs == ()
@@ -551,6 +557,7 @@ def test_an_incidents_deadline_shortens_soaks_unless_it_keeps_to_windows(make, i
     policy = make.policy(rollout=make.rollout(("1", "100%"), soak=DAY))
     plan = under_incident(make, policy, deadline=make.now + 12 * HOUR, ignore_windows=ignore_windows)
     assert f"the deadline will be {told}" in plan.incidents[0].message
+    assert (plan.outlooks[0].finish <= make.now + 12 * HOUR) is ignore_windows
 
 
 def test_a_device_under_two_incidents_counts_for_both(make):

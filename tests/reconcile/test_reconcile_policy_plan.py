@@ -38,11 +38,20 @@ def test_of_whom_a_plan_made_before_named_nobody_else_rotates(make, kept):
     assert _asked(world.plan(permitted=permitted)) == expected
 
 
+def test_a_halt_is_no_obstacle_of_a_rollout_for_which_nobody_waits(make):
+    world = World(make, number=10, abort=(make.abort(20, 5),)).wave(1, {"g000": "SUCCEEDED"}, ended=60 * HOUR)
+    world.wave(2, names(6, "SUCCEEDED", 1) | names(3, "FAILED", 7), ended=HOUR / 6, queued=HOUR)
+    plan = world.plan()
+    assert plan.waves[0].status is WaveStatus.HALTED
+    assert (plan.outlooks[0].devices, plan.outlooks[0].obstacle) == (0, None), "those that failed back off"
+
+
 @pytest.mark.parametrize(("hours", "starts"), [(1, 0), (0, 4), (-1, 4)])
 def test_a_suspension_holds_until_its_end(make, hours, starts):
     suspended = make.policy(suspend=make.suspension(until=make.now + hours * HOUR))
     plan = World(make, number=4, policy=suspended).plan()
     assert sum(len(job.devices) for job in plan.jobs) == starts
+    assert plan.outlooks[0].stages[0].start == make.now + max(0, hours) * HOUR
 
 
 def test_who_may_rotate_and_was_not_named_before_is_not_said_to_wait_for_its_wave(make):
