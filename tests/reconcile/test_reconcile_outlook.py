@@ -184,6 +184,7 @@ def test_of_a_policy_that_only_reports_everybody_is_counted(make):
 def test_rates_are_the_lesser_of_starts_and_flight(make):
     assert rate_per_minute(make.rollout(maximum_per_minute=100, max_in_flight=100, timeout=5 * MINUTE)) == 20
     assert rate_per_minute(make.rollout(maximum_per_minute=10, max_in_flight=500, timeout=5 * MINUTE)) == 10
+    assert rate_per_minute(make.rollout(maximum_per_minute=500, max_in_flight=100, timeout=MINUTE)) == 100
 
 
 def test_a_rollout_takes_its_waves_soaks_and_windows(make):
@@ -198,6 +199,7 @@ def test_a_rollout_takes_its_waves_soaks_and_windows(make):
     assert finish(0) == make.now
     assert make.now + 2 * DAY < finish(100) < make.now + 2 * DAY + HOUR
     soaked = Opening(2, WaveStatus.OPEN, "", 49)
+    assert finish(40, opening=soaked) == make.now + 4 * MINUTE + timedelta(seconds=1) + make.rollout().timeout
     assert make.now + DAY < finish(100, opening=soaked) < make.now + DAY + HOUR
     running, soaking = Opening(1, WaveStatus.RUNNING, ""), Opening(1, WaveStatus.SOAKING, "", until=make.now + HOUR)
     assert make.now + 2 * DAY < finish(99, opening=running) < make.now + 2 * DAY + HOUR
