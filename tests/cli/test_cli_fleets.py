@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import threading
 import urllib.request
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.error import HTTPError
 from urllib.parse import parse_qs
@@ -22,7 +22,7 @@ from controller.fleet.kms_signature import KmsKey
 HOME, HOSPITAL, REFUSING = "123456789012", "210987654321", "999999999999"
 DENIED = b"""<ErrorResponse><Error><Type>Sender</Type><Code>AccessDenied</Code>
 <Message>not authorized to perform sts:AssumeRole</Message></Error><RequestId>1</RequestId></ErrorResponse>"""
-NOON = "2026-12-01T12:00:00Z"
+NOON = (datetime.now(UTC) + timedelta(days=1)).replace(hour=12, minute=0, second=0, microsecond=0)
 READ, WRITE = (f"arn:aws:iam::{REFUSING}:role/certfleet-{name}" for name in ("read", "reconcile"))
 
 
@@ -139,7 +139,7 @@ def world(tmp_path, surroundings):
 def test_every_fleet_is_told_in_one_report_and_a_refusing_account_stops_none(world):
     s3 = boto3.client("s3", endpoint_url=world.factory.cloud.endpoint_url, region_name="us-east-1")
     s3.create_bucket(Bucket="fleet-reports")
-    drift = world.run("drift", "--format", "json", "--history", "s3://fleet-reports/drift", "--now", NOON)
+    drift = world.run("drift", "--format", "json", "--history", "s3://fleet-reports/drift", "--now", NOON.isoformat())
     assert drift.code == 1, "a fleet that could not be read is an error"
     found = {fleet["fleet"]: (fleet["account"], fleet["region"], fleet["governed"]) for fleet in drift.json["fleets"]}
     assert found == {"factory": (HOME, "eu-west-1", 2), "hospital": (HOSPITAL, "us-east-1", 3)}
@@ -148,7 +148,9 @@ def test_every_fleet_is_told_in_one_report_and_a_refusing_account_stops_none(wor
     assert "AssumeRole" in failure["message"]
     assert failure["remedy"]
     kept = [entry["Key"] for entry in s3.list_objects_v2(Bucket="fleet-reports")["Contents"]]
-    assert kept == [f"drift/{fleet}/20261201T120000Z.json" for fleet in found], "the caller's bucket has every account"
+    assert kept == [f"drift/{fleet}/{NOON:%Y%m%dT%H%M%SZ}.json" for fleet in found], (
+        "the caller's bucket has every account"
+    )
 
     status = world.run("status")
     assert status.code == 1

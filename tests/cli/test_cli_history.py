@@ -27,17 +27,18 @@ def test_each_report_is_kept_and_the_next_page_shows_the_trend(factory, place):
     s3 = boto3.client("s3", endpoint_url=factory.cloud.endpoint_url, region_name="eu-west-1")
     s3.create_bucket(Bucket="fleet-reports", CreateBucketConfiguration={"LocationConstraint": "eu-west-1"})
     factory.device("gateway-1", age=10)
-    assert factory.run("drift", "--history", place, "--now", "2026-12-01T06:00:00Z").code == 0
+    day = datetime.now(UTC).replace(hour=6, minute=0, second=0, microsecond=0) + timedelta(days=1)
+    assert factory.run("drift", "--history", place, "--now", day.isoformat()).code == 0
     factory.device("empty")
     factory.iot.detach_thing_principal(
         thingName="empty", principal=factory.iot.list_thing_principals(thingName="empty")["principals"][0]
     )
 
-    page = factory.run("drift", "--history", place, "--now", "2026-12-02T06:00:00Z", "--format", "html")
+    page = factory.run("drift", "--history", place, "--now", (day + timedelta(days=1)).isoformat(), "--format", "html")
 
     assert page.code == 2
-    assert "Devices out of sync in 2 reports: 0 on 2026-12-01, 1 now; 50.0 % are in sync." in page.out
-    names = ["20261201T060000Z.json", "20261202T060000Z.json"]
+    assert f"Devices out of sync in 2 reports: 0 on {day:%Y-%m-%d}, 1 now; 50.0 % are in sync." in page.out
+    names = [f"{at:%Y%m%dT%H%M%SZ}.json" for at in (day, day + timedelta(days=1))]
     if place == "reports":
         folder = factory.repository / "reports" / "factory"
         assert sorted(path.name for path in folder.iterdir()) == names

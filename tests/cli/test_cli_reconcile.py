@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -191,8 +192,9 @@ def test_one_failing_fleet_does_not_stop_the_other(drifted):
 def test_a_bundle_says_the_same_as_its_commit(drifted):
     packed = drifted.run("bundle", "--repository", "github.com/acme/fleet", "--output", "bundle.json")
     assert packed.code == 0, packed.err
-    by_ref = drifted.run("plan", "--ref", "HEAD", "--format", "json", "--now", "2026-12-01T00:00:00Z").json
-    by_bundle = drifted.run("plan", "--bundle", "bundle.json", "--format", "json", "--now", "2026-12-01T00:00:00Z").json
+    later = (datetime.now(UTC) + timedelta(hours=1)).isoformat()  # a bundle from the future is refused
+    by_ref = drifted.run("plan", "--ref", "HEAD", "--format", "json", "--now", later).json
+    by_bundle = drifted.run("plan", "--bundle", "bundle.json", "--format", "json", "--now", later).json
     assert [job["job_id"] for job in by_bundle["jobs"]] == [job["job_id"] for job in by_ref["jobs"]]
 
 
