@@ -77,7 +77,7 @@ def gather(
         if has_rotated:
             if execution.job_id not in documents:
                 documents[execution.job_id] = rollout.asked(execution.job_id)
-            is_other = _holds_other(execution, device, documents[execution.job_id])
+            is_other = _holds_other(device, documents[execution.job_id])
             kind = "lost" if is_other else kind
         if kind in {"failed", "lost"} and execution.was_looked_at(resumed):
             # A person has looked at it. Who can be tried again comes before anybody else is reached.
@@ -150,12 +150,9 @@ def _fate(execution: DeviceExecution, device: Assessment, now: datetime, limit: 
     return "lost" if device.is_in_vain and _has_rotated(execution, device) else "silent"
 
 
-def _holds_other(execution: DeviceExecution, device: Assessment, asked: JobDocument) -> bool:
-    """Return whether the certificate that came of the rotation is another one than its job asked for."""
-    found = device.certificate
-    if found is None or found.created_at > execution.last_updated_at + CLOCK_GRAIN:
-        return False  # somebody has put another one there since
-    return is_other_than(asked, found)
+def _holds_other(device: Assessment, asked: JobDocument) -> bool:
+    """Return whether the certificate, which came of a rotation, is another one than its job asked for."""
+    return device.certificate is not None and is_other_than(asked, device.certificate)
 
 
 def _has_rotated(execution: DeviceExecution, device: Assessment) -> bool:
