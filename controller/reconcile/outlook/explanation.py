@@ -10,9 +10,9 @@ from controller.reconcile.checks import Case, Governance, Governed, assess
 from controller.reconcile.planning import settle
 from controller.reconcile.schedule import LEAST_GAPS, URGENT_SHARE, share_of, timing_of
 from controller.reconcile.values import (
+    DECIDED,
     Mode,
     Outcome,
-    Reason,
     RotationResult,
     Sync,
     count_text,
@@ -192,7 +192,7 @@ def _verdict(assessment: Assessment, policy: Policy) -> str:
     reasons = {finding.reason for finding in assessment.findings}
     if assessment.sync is Sync.IN_SYNC:
         return "is in sync"
-    if reasons & {Reason.WAIVED, Reason.SUSPENDED, Reason.QUARANTINED}:
+    if reasons & DECIDED:
         return "is left out, as somebody has decided"
     if assessment.outcome is Outcome.BLOCKED:
         return "needs a person"

@@ -21,7 +21,7 @@ from .device import (
     execution_status,
     may_be_at_work,
 )
-from .finding import Assessment, Finding, Health, Outcome, Sync, Timing, blocked, to_rotate, waiting
+from .finding import DECIDED, Assessment, Finding, Health, Outcome, Sync, Timing, blocked, to_rotate, waiting
 from .job_ids import LOOK_BACK, MAX_POLICY_NAME, check_id_for, family_of, job_id_for, kind_of, parse_job_id, policy_in
 from .overrides import NO_OVERRIDES, SHORT, Overrides, options_for, parse_overrides, require_known
 from .places import place_of, source_of

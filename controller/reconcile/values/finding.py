@@ -66,10 +66,11 @@ class Finding:
     @property
     def is_decided(self) -> bool:
         """Whether it blocks because a person has decided so: it is reported, and nobody is needed."""
-        return self.reason in _DECIDED and "active" not in self.values
+        return self.reason in DECIDED and "active" not in self.values
 
 
-_DECIDED = (Reason.WAIVED, Reason.SUSPENDED, Reason.QUARANTINED)
+DECIDED = frozenset({Reason.WAIVED, Reason.SUSPENDED, Reason.QUARANTINED})
+"""Reasons that are a person's decision in git."""
 
 
 class Timing(NamedTuple):
